@@ -1,0 +1,58 @@
+"""The policy protocol: token ids in, token ids and log-probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from agent.trajectory import Key
+
+
+class Message(BaseModel):
+    """One chat message. Its text is data: special tokens in it are encoded as plain text, never as control tokens."""
+
+    model_config = ConfigDict(frozen=True)
+
+    role: Literal["system", "user"]
+    text: str
+
+
+class Sampled(BaseModel):
+    """One sample of one turn."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ids: tuple[int, ...]
+    """Sampled ids, the end-of-turn token included when it was drawn."""
+    logprobs: tuple[float, ...]
+    """At the sampler's temperature; same length as ``ids``."""
+    text: str
+    """Decoded without the end-of-turn token."""
+    cut: bool
+    """Ended by length."""
+    version: int = 0
+
+
+class Policy(Protocol):
+    """What plays an episode. Scripted policies are real doubles of it: same bookkeeping, no model."""
+
+    name: str
+
+    def open(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Token ids of the first context, up to and including the header of the assistant's turn."""
+        ...
+
+    def reply(self, messages: Sequence[Message], cut: bool) -> tuple[int, ...]:
+        """Token ids that follow a sampled turn: close it (unless its end token was sampled, ``cut`` false), add ``messages``,
+        open the assistant's next turn. Never re-tokenises what came before."""
+        ...
+
+    async def sample(self, context: Sequence[int], key: Key, turn: int, max_tokens: int) -> Sampled:
+        """Draw one turn. Deterministic in (weights, context, key, turn). Raises ``PolicyError`` when the engine fails."""
+        ...
+
+
+class PolicyError(Exception):
+    """The engine behind a policy failed: infrastructure, not the model's own fault."""

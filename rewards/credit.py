@@ -1,0 +1,26 @@
+"""What a recipe returns for one group: returns, advantages, and where each number came from."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Credit(BaseModel):
+    """Credit of one group, aligned with the group's trajectories and their turns. float64 throughout."""
+
+    model_config = ConfigDict(frozen=True)
+
+    returns: tuple[float, ...]
+    """Composed return of each trajectory before any baseline (0.0 where not ``valid``)."""
+    valid: tuple[bool, ...]
+    """False for infrastructure failures: outside every statistic, no credit (invariant 6)."""
+    trajectory: tuple[float, ...]
+    """A_traj of each trajectory."""
+    turns: tuple[tuple[float, ...], ...]
+    """Fused advantage of each turn, the number that is broadcast to the turn's sampled tokens."""
+    parts: dict[str, tuple[float, ...]] = {}
+    """Per critic (and ``outcome``): its value for each trajectory before gating."""
+    gate: tuple[bool, ...] = ()
+    """Whether the gate let step rewards count, per trajectory."""
+    degenerate: bool = False
+    """All valid final returns are equal within a relative 1e-6: A_traj is exactly 0."""
