@@ -1,0 +1,156 @@
+"""One TOML file, dotted overrides, one resolved config.
+
+``load("configs/quickstart.toml", ["--train.steps", "3"])`` reads the file, applies the overrides, validates, and refuses an
+unknown key with the nearest valid one. A section may be given as a path: ``rewards = "rewards/g_ra.toml"`` reads that file,
+relative to the one that names it. The resolved config is stored with every run and hashed into its checkpoints.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from agent.config import AgentConfig
+from dojo.errors import UserError
+from rewards.config import RewardConfig
+from sandbox.config import SandboxConfig
+from trainers.config import LossConfig, ModelConfig, OptimConfig, SftConfig
+from trainers.loop_config import EvalConfig, TrainConfig
+
+
+class TasksConfig(BaseModel):
+    """Which tasks a run trains and evaluates on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows: str = "starter"
+    """Name of a shipped set (``dojo tasks list``) or path of a JSONL file in SWE-bench's schema."""
+    level: Literal["starter", "standard"] | None = "starter"
+    """Keep only this level; ``None`` keeps every row."""
+    max_train: int | None = None
+    """Use only the first n training tasks of the file."""
+    max_heldout: int | None = None
+    """Use only the first n held-out tasks of the file."""
+
+
+class Config(BaseModel):
+    """Everything that a run depends on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = 0
+    """Every random draw of a run is keyed by this seed."""
+    tasks: TasksConfig = TasksConfig()
+    model: ModelConfig = ModelConfig()
+    sandbox: SandboxConfig = SandboxConfig()
+    agent: AgentConfig = AgentConfig()
+    rewards: RewardConfig = RewardConfig()
+    sft: SftConfig = SftConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+
+    def to_toml(self) -> str:
+        """The resolved config as TOML that loads back to an equal one (``None`` is the absence of a key)."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+    def digest(self) -> str:
+        """``sha256:`` and 64 hex digits over the resolved config."""
+        return f"sha256:{hashlib.sha256(self.model_dump_json().encode()).hexdigest()}"
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read, override, validate. Raises :class:`UserError` with one sentence."""
+    data = _include(_read(path), path.parent)
+    for key, value in _pairs(overrides):
+        _set(data, key, value)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{path}: {explain(error)}") from None
+
+
+def explain(error: ValidationError) -> str:
+    """The first problem of a validation as one sentence, with the nearest valid key where one was misspelt."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] != "extra_forbidden":
+        return f"{where or 'config'}: {first['msg']}{more}"
+    return f"unknown key '{where}'{_nearest(where)}{more}"
+
+
+def _nearest(key: str) -> str:
+    keys = list(dict.fromkeys(_keys(Config.model_json_schema())))
+    last = {name.rsplit(".", 1)[-1]: name for name in reversed(keys)}
+    close = difflib.get_close_matches(key, keys, n=1, cutoff=0.6)
+    close = close or [last[name] for name in difflib.get_close_matches(key.rsplit(".", 1)[-1], last, n=1, cutoff=0.6)]
+    return f"; did you mean '{close[0]}'?" if close else "; 'dojo train CONFIG --dry-run' prints every valid key"
+
+
+def _keys(schema: dict[str, Any], prefix: str = "", root: dict[str, Any] | None = None) -> Iterator[str]:
+    root = root or schema
+    if ref := schema.get("$ref"):
+        yield from _keys(root["$defs"][ref.rsplit("/", 1)[-1]], prefix, root)
+    for branch in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
+        yield from _keys(branch, prefix, root)
+    for name, child in schema.get("properties", {}).items():
+        yield prefix + name
+        yield from _keys(child, f"{prefix}{name}.", root)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"there is no config file {path}; the shipped ones are under configs/") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder, not a config file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from None
+
+
+def _include(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    sections = {name for name, field in Config.model_fields.items() if field.annotation is not int}
+    return {
+        name: _read(folder / value) if name in sections and isinstance(value, str) and value.endswith(".toml") else value
+        for name, value in data.items()
+    }
+
+
+def _pairs(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
+    words = iter(overrides)
+    for word in words:
+        if not word.startswith("--") or word == "--":
+            raise UserError(f"unexpected argument '{word}'; overrides look like --section.key value")
+        key, equals, value = word[2:].partition("=")
+        if not equals:
+            value = next(words, None)
+            if value is None:
+                raise UserError(f"the override --{key} has no value")
+        yield key.replace("-", "_"), value
+
+
+def _set(data: dict[str, Any], key: str, text: str) -> None:
+    *parents, last = key.split(".")
+    for name in parents:
+        data = data.setdefault(name, {})
+        if not isinstance(data, dict):
+            raise UserError(f"--{key}: '{name}' is a value, not a section")
+    data[last] = _value(text)
+
+
+def _value(text: str) -> Any:
+    """TOML where it parses as TOML (numbers, booleans, lists), a plain string otherwise."""
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text

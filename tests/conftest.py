@@ -1,0 +1,52 @@
+"""Prerequisites of marked tests: without one, a test is skipped with the reason.
+
+``REPODOJO_REQUIRE=docker,model`` (set by CI) turns such a skip into a failure, so that a machine which should have the
+prerequisite cannot pass by skipping.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+
+
+@cache
+def _docker() -> str:
+    """Why docker tests cannot run; empty when they can."""
+    from sandbox.images import unusable
+
+    return unusable()
+
+
+@cache
+def _model() -> str:
+    from trainers.model import missing
+
+    return missing()
+
+
+@cache
+def _gpu() -> str:
+    import torch
+
+    return "" if torch.cuda.is_available() else "no accelerator answers"
+
+
+@cache
+def _vllm() -> str:
+    return "" if os.environ.get("REPODOJO_VLLM") else "REPODOJO_VLLM names no running vLLM server"
+
+
+PREREQUISITES: dict[str, Callable[[], str]] = {"docker": _docker, "model": _model, "gpu": _gpu, "vllm": _vllm}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    required = os.environ.get("REPODOJO_REQUIRE", "").split(",")
+    for name, why_not in PREREQUISITES.items():
+        if item.get_closest_marker(name) and (reason := why_not()):
+            if name in required:
+                pytest.fail(f"{name} is required here, but {reason}", pytrace=False)
+            pytest.skip(reason)
