@@ -1,14 +1,14 @@
 """The user-visible errors of training, and the one boundary that makes them.
 
-Whatever stops a run for a reason outside our code (a full disk, a checkpoint of another config, a sandbox engine that died)
-leaves as a :class:`TrainingError` whose message is one sentence that names the thing and the way out. What was finished is on
-disk before anything is counted (invariant 10), so the way out of every interruption is ``dojo train --resume``.
+Whatever stops a run for a reason outside our code (a full disk, a checkpoint of another config, a sandbox engine that
+died) leaves as a :class:`TrainingError` whose message is one sentence that names the thing and the way out. What was
+finished is on disk before it is counted (invariant 10): the way out of an interruption is ``dojo train --resume``.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,7 +27,7 @@ class TrainingError(Exception):
 
 
 @contextmanager
-def boundary(run: Path) -> Iterator[None]:
+def boundary(run: Path) -> Generator[None]:
     """Turn what a user can mend into one sentence; everything else is a fault of ours and propagates unchanged."""
     again = f"then run 'dojo train --resume {run}': nothing finished is lost"
     try:

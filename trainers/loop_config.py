@@ -36,13 +36,13 @@ class TrainConfig(BaseModel):
     retries: int = Field(1, ge=0)
     """How often an episode that ended by infrastructure is played again in a fresh sandbox before it is masked."""
     checkpoint_every: int = Field(1, ge=1)
-    """Steps between checkpoints. Episodes are stored as they finish, so only updates are computed again after a kill."""
+    """Steps between checkpoints. Episodes are stored as they finish: only updates are computed again after a kill."""
     keep: int = Field(2, ge=1)
     """Checkpoints kept, the newest ones."""
     pool: int | None = Field(None, ge=1)
     """Train on the first n prompts of the frozen order only, epoch after epoch; ``None``: on all training tasks."""
     rest: int = Field(0, ge=0)
-    """Epochs for which a training task rests after a group without contrast (all alike: too easy or too hard for now)."""
+    """Epochs for which a training task rests after a group without contrast (too easy or too hard for now)."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
