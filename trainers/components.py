@@ -19,11 +19,25 @@ class Player(Protocol):
     """Plays and grades one episode. The seam for executors on other machines: plain data in, plain data out."""
 
     async def play(self, task: Task, policy: Policy, key: Key) -> Trajectory:
-        """A sealed trajectory. Infrastructure failures are in its ``failure``, not raised."""
+        """The episode up to its end, not graded yet. Infrastructure failures are in its ``failure``, not raised."""
+        ...
+
+    async def grade(self, task: Task, trajectory: Trajectory) -> Trajectory:
+        """The sealed trajectory, with a verdict where it submitted a patch; failures as in :meth:`play`."""
         ...
 
     async def close(self) -> None:
         """Close sandboxes that are still open."""
+        ...
+
+
+class Wave(Protocol):
+    """Episodes that are generated together, in lockstep."""
+
+    policy: Policy
+
+    def leave(self, key: Key) -> None:
+        """This episode samples no more: the others need not wait for it."""
         ...
 
 
@@ -48,8 +62,8 @@ class Machine:
 
     engine: Engine
     learner: Learner
-    tokens: Callable[[], int] | None = None
-    """Sampled tokens so far, for the display."""
+    wave: Callable[[int, float], Wave] | None = None
+    """Opens a wave of n episodes at a temperature. ``None``: the engine needs no lockstep to sample the same again."""
 
 
 @dataclass(frozen=True, slots=True)
