@@ -1,0 +1,198 @@
+"""The tool server: the one process of ours inside a sandbox. Standard library only; other layers are loaded when first used.
+
+Frames of :mod:`sandbox.wire` come on standard input and leave on standard output; both are moved to private descriptors
+first, so that no child inherits them, and the process is undumpable, so that no child of the same user can reach them through
+``/proc``. Requests go to three lanes (shell, files, language server), each with a thread made at start: a time-out, a
+cancel and a ping work while a command runs, even where no new thread can be started. The server exits when its input ends.
+
+It is meant to be PID 1 of its namespace: there ``kill -9 -1`` cannot reach it, and it reaps what commands leave behind.
+"""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import json
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from sandbox import processes, tree, wire
+from sandbox.shell import Cancel, Shell
+
+PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
+DEFAULTS: dict[str, Any] = {"root": "/workspace", "layers": "/opt/repodojo/layers", "limits": {}, "env": None}
+"""Settings: the workspace, where layers lie, rlimits of commands by name (``RLIMIT_AS`` and so on), their environment."""
+
+Verb = Callable[..., Any]
+
+
+class Lane:
+    """Requests of one kind, answered one after another by one thread."""
+
+    def __init__(self, name: str) -> None:
+        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def put(self, job: Callable[[], None]) -> None:
+        self._jobs.put(job)
+
+    def _work(self) -> None:
+        while True:
+            self._jobs.get()()
+
+
+class Server:
+    """Reads requests from one descriptor and answers on another."""
+
+    def __init__(self, settings: dict[str, Any], read_fd: int, write_fd: int) -> None:
+        self._settings = {**DEFAULTS, **settings}
+        self._root: str = self._settings["root"]
+        self._input = os.fdopen(read_fd, "rb")
+        self._write_fd, self._write_lock = write_fd, threading.Lock()
+        self._running: dict[Any, Cancel] = {}
+        env = self._settings["env"]
+        self._shell = Shell(self._root, os.environ if env is None else env, self._settings["limits"])
+        self._hasher = tree.Hasher(self._root)
+        self._editor: Any = None
+        self._lsp: Any = None
+        self._lanes = {name: Lane(name) for name in ("shell", "files", "lsp")}
+        self._verbs: dict[str, tuple[str, Verb]] = {
+            "run": ("shell", self._run),
+            "edit": ("files", self._edit),
+            "read": ("files", lambda path: base64.b64encode(tree.read_file(self._root, path)).decode()),
+            "write": ("files", self._write),
+            "manifest": ("files", self._hasher.manifest),
+            "lsp": ("lsp", self._ask_lsp),
+        }
+
+    def serve(self) -> NoReturn:
+        """Greet, then answer until the input ends or ``shutdown`` is asked; then end everything."""
+        self._send({"method": "hello", "params": {"version": 1, "pid": os.getpid(), "python": sys.version.split()[0]}})
+        while message := self._next():
+            self._dispatch(message)
+        processes.kill_foreign()
+        os._exit(0)
+
+    def _next(self) -> dict[str, Any] | None:
+        head = self._input.read(wire.HEAD)
+        body = self._input.read(wire.size(head)) if len(head) == wire.HEAD else b""
+        return wire.unpack(body) if body else None
+
+    def _dispatch(self, message: dict[str, Any]) -> None:
+        method, number, params = message.get("method"), message.get("id"), message.get("params") or {}
+        if method == "cancel":
+            if cancel := self._running.get(params.get("id")):
+                cancel.set()
+        elif method == "ping":
+            self._send({"id": number, "result": "pong"})
+        elif method == "shutdown":
+            processes.kill_foreign()
+            self._send({"id": number, "result": None})
+            os._exit(0)
+        elif method in self._verbs:
+            lane, verb = self._verbs[method]
+            if method == "run":
+                self._running[number] = Cancel()
+                params = {**params, "number": number}
+            self._lanes[lane].put(lambda: self._answer(number, verb, params))
+        else:
+            self._send({"id": number, "error": {"code": wire.UNKNOWN_METHOD, "message": f"no verb is called {method!r}"}})
+
+    def _answer(self, number: Any, verb: Verb, params: dict[str, Any]) -> None:
+        try:
+            answer: dict[str, Any] = {"result": verb(**params)}
+        except Exception as error:
+            # The trust boundary of this process: whatever a verb raises becomes an answer that names it.
+            answer = {"error": _describe(error)}
+        self._send({"id": number, **answer})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        data = memoryview(wire.pack({"jsonrpc": "2.0", **message}))
+        with self._write_lock:
+            try:
+                while data:
+                    data = data[os.write(self._write_fd, data) :]
+            except OSError:
+                os._exit(0)
+
+    # -- verbs --------------------------------------------------------------------------------------------------------
+
+    def _run(self, number: Any, command: str, timeout_s: float, limit: int, stream: bool = False) -> dict[str, Any]:
+        cancel = self._running[number]
+
+        def listener(text: str) -> None:
+            self._send({"method": "output", "params": {"id": number, "text": text}})
+
+        try:
+            return self._shell.run(command, timeout_s, limit, cancel, listener if stream else None)
+        finally:
+            del self._running[number]
+            cancel.close()
+
+    def _write(self, path: str, data: str, executable: bool) -> None:
+        tree.write_file(self._root, path, wire.to_bytes(data), executable)
+
+    def _edit(self, call: dict[str, Any]) -> dict[str, Any]:
+        if self._editor is None:
+            layer(self._settings["layers"], "editor")
+            from sandbox.editor import GuardedEditor
+
+            self._editor = GuardedEditor(self._root)
+        return self._editor(**call)
+
+    def _ask_lsp(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        if self._lsp is None:
+            layer(self._settings["layers"], "lsp")
+            from sandbox.language import Language
+
+            self._lsp = Language(self._root)
+        return self._lsp(verb, args)
+
+
+def layer(folder: str, name: str) -> None:
+    """Put one layer of the toolbox on the import path, once."""
+    path = f"{folder}/{name}"
+    if path not in sys.path:
+        sys.path.append(path)
+
+
+def _describe(error: Exception) -> dict[str, Any]:
+    data: dict[str, Any] = {"kind": type(error).__name__}
+    message = str(error) or type(error).__name__
+    if isinstance(error, OSError):
+        data |= {"errno": error.errno, "path": str(error.filename) if error.filename else None}
+        message = error.strerror or message
+    return {"code": wire.FAILED, "message": message, "data": data}
+
+
+def harden() -> None:
+    """Take orphans in, and keep this process's memory and descriptors from other processes of the same user."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def take_stdio() -> tuple[int, int]:
+    """Move the frame streams away from descriptors 0 and 1; whatever prints there is lost in standard error."""
+    read_fd, write_fd = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+    return read_fd, write_fd
+
+
+def main(argv: list[str]) -> NoReturn:
+    """``server.py [SETTINGS]`` with settings as one JSON object; see :data:`DEFAULTS`."""
+    settings = json.loads(argv[0]) if argv else {}
+    streams = take_stdio()
+    harden()
+    Server(settings, *streams).serve()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,170 @@
+"""File trees: copied, listed, hashed. Standard library only, because the tool server inside uses it too.
+
+A manifest names what a tree holds, without version control and without what running code leaves behind (byte code, test
+caches), so that equal trees have equal manifests whatever was run in them. Hashes are cached by the file's stat; a file
+changed within the clock's granularity of being hashed is hashed again.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+IGNORED_FOLDERS = frozenset(
+    (".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", ".tox", ".nox", ".venv")
+)
+"""Folders that are no part of a tree's content."""
+IGNORED_SUFFIXES = (".pyc", ".pyo")
+RACY_NS = 100_000_000
+"""A change this recent, in nanoseconds, may be followed by another one with the same time stamp: its hash is not cached."""
+
+Stamp = tuple[int, int, int, int, int]
+
+
+class Hasher:
+    """Manifests of one tree, with the hashes of unchanged files remembered between calls."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._known: dict[str, tuple[Stamp, str]] = {}
+
+    def manifest(self) -> dict[str, str]:
+        """``path -> "mode:sha256"`` with mode ``f`` (file), ``x`` (executable file) or ``l`` (link, hash of its target)."""
+        found = {path: self._entry(path, entry) for path, entry in walk(self._root)}
+        return {path: value for path, value in sorted(found.items()) if value}
+
+    def _entry(self, path: str, entry: os.DirEntry[str]) -> str:
+        try:
+            info = entry.stat(follow_symlinks=False)
+            if stat.S_ISLNK(info.st_mode):
+                return f"l:{hashlib.sha256(os.fsencode(os.readlink(entry.path))).hexdigest()}"
+            if not stat.S_ISREG(info.st_mode):
+                return ""
+            mode = "x" if info.st_mode & 0o100 else "f"
+            return f"{mode}:{self._digest(path, entry.path, info)}"
+        except FileNotFoundError:
+            return ""
+
+    def _digest(self, path: str, full: str, info: os.stat_result) -> str:
+        stamp = (info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_dev)
+        known = self._known.get(path)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        digest = _file_digest(full)
+        if time.time_ns() - info.st_ctime_ns > RACY_NS:
+            self._known[path] = (stamp, digest)
+        return digest
+
+
+def _file_digest(path: str) -> str:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - as fast as it gets: one call per file of a tree
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except PermissionError:
+        # The owner may have taken its own right to read: that is part of what the tree is.
+        return "unreadable"
+
+
+def walk(root: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Everything below ``root`` that is not a folder, as (relative path, entry), without the ignored names."""
+    stack = [""]
+    while stack:
+        prefix = stack.pop()
+        try:
+            with os.scandir(os.path.join(root, prefix)) as entries:  # noqa: PTH118
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        if entry.name not in IGNORED_FOLDERS:
+                            stack.append(f"{prefix}{entry.name}/")
+                    elif not entry.name.endswith(IGNORED_SUFFIXES):
+                        yield prefix + entry.name, entry
+        except (FileNotFoundError, PermissionError, NotADirectoryError):
+            continue
+
+
+def inside(root: str, path: str) -> str:
+    """The real path of ``path`` (relative to ``root`` or absolute), which must lie inside it. Raises ``PermissionError``."""
+    if "\0" in path:
+        raise PermissionError(errno.EACCES, "a path cannot hold a null character", path)
+    base = os.path.realpath(root)
+    real = os.path.realpath(os.path.join(base, path))  # noqa: PTH118 - an absolute path stays as it is
+    if real != base and not real.startswith(base.rstrip("/") + "/"):
+        raise PermissionError(errno.EACCES, "the path lies outside the workspace", path)
+    return real
+
+
+def read_file(root: str, path: str) -> bytes:
+    """Bytes of a file inside ``root``. Raises the ``OSError`` that says why not."""
+    return Path(inside(root, path)).read_bytes()
+
+
+def write_file(root: str, path: str, data: bytes, executable: bool = False) -> None:
+    """Create or replace a file inside ``root``, parents included."""
+    target = Path(inside(root, path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(data)
+    target.chmod(0o755 if executable else 0o644)
+
+
+def copy(source: str, target: str, owner: tuple[int, int] | None = None) -> None:
+    """Copy the tree ``source`` to ``target`` (made if absent): contents, modes, times and links; ``.git`` included."""
+    os.makedirs(target, exist_ok=True)  # noqa: PTH103
+    with os.scandir(source) as entries:
+        for entry in entries:
+            _copy_entry(entry, f"{target}/{entry.name}", owner)
+    if owner:
+        os.chown(target, *owner)
+
+
+def _copy_entry(entry: os.DirEntry[str], target: str, owner: tuple[int, int] | None) -> None:
+    if entry.is_symlink():
+        os.symlink(os.readlink(entry.path), target)
+        if owner:
+            os.lchown(target, *owner)
+        return
+    info = entry.stat(follow_symlinks=False)
+    if stat.S_ISDIR(info.st_mode):
+        copy(entry.path, target, owner)
+        os.chmod(target, stat.S_IMODE(info.st_mode) | 0o700)
+    elif stat.S_ISREG(info.st_mode):
+        _copy_file(entry.path, target, info, owner)
+
+
+def _copy_file(source: str, target: str, info: os.stat_result, owner: tuple[int, int] | None) -> None:
+    read = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    write = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        if owner:
+            os.fchown(write, *owner)
+        left = info.st_size
+        while left > 0 and (sent := os.sendfile(write, read, None, left)):
+            left -= sent
+        os.fchmod(write, stat.S_IMODE(info.st_mode) & 0o777 | 0o600)
+        os.utime(write, ns=(info.st_atime_ns, info.st_mtime_ns))
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+def remove(folder: str) -> None:
+    """Remove a tree whatever modes its folders were given; nothing happens when it is absent."""
+
+    def unlock(function: object, path: str, error: BaseException) -> None:
+        if isinstance(error, FileNotFoundError):
+            return
+        parent = os.path.dirname(path)  # noqa: PTH120
+        for locked in (parent, path):
+            if os.path.isdir(locked) and not os.path.islink(locked):  # noqa: PTH112, PTH114
+                os.chmod(locked, 0o700)
+        if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
+            shutil.rmtree(path, ignore_errors=True)
+        elif os.path.lexists(path):
+            os.unlink(path)
+
+    shutil.rmtree(folder, onexc=unlock)
