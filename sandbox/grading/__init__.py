@@ -1,0 +1,17 @@
+"""Grading: what a patch is worth, by tests that the agent never saw, run where it never was.
+
+The recipe. The patch is applied outside of any sandbox, in memory, to the base tree (never by git: what an agent left
+in ``.git`` is not read). What configures the test runner is refused, what belongs to the tests is dropped, the task's
+own tests and configuration are laid over the result, and a fresh sandbox without network is opened on it. There pytest
+runs under a recorder that lies outside the tree; its results are structured and carry a nonce; canaries show whether
+the runner still tells failure from success.
+
+Invariants. The gold patch grades 1 and the empty one 0. What fails around the tests (sandbox, recorder) is ``INFRA``
+and never a grade of the patch. A test counts only when it was collected, ran and passed: missing, skipped and errored
+ones fail.
+
+* ``tree``, ``diff``, ``patch``, ``gitformat``: trees as values, the patch between two, and its application.
+* ``paths``, ``flags``: what a patch may touch, and what is suspicious about it.
+* ``command``, ``plugin``: the run of the tests as plain data, and what runs inside.
+* ``grade``: the recipe; ``harvest``: the patch of a live sandbox.
+"""
