@@ -45,12 +45,13 @@ class Policy(Protocol):
         ...
 
     def reply(self, messages: Sequence[Message], cut: bool) -> tuple[int, ...]:
-        """Token ids that follow a sampled turn: close it (unless its end token was sampled, ``cut`` false), add ``messages``,
-        open the assistant's next turn. Never re-tokenises what came before."""
+        """Token ids that follow a sampled turn: close it (unless its end token was sampled, ``cut`` false), add
+        ``messages``, open the assistant's next turn. Never re-tokenises what came before."""
         ...
 
     async def sample(self, context: Sequence[int], key: Key, turn: int, max_tokens: int) -> Sampled:
-        """Draw one turn. Deterministic in (weights, context, key, turn). Raises ``PolicyError`` when the engine fails."""
+        """Draw one turn. Deterministic in (weights, context, key, turn). Raises ``PolicyError`` when the engine
+        fails."""
         ...
 
 

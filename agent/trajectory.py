@@ -2,8 +2,9 @@
 
 Invariants (each has a property test):
 
-* **Token-in, token-out.** A turn stores the token delta that preceded its sample (``prompt``) and the sampled ids with their
-  log-probabilities. Concatenating the deltas of a segment gives exactly what the model saw. Nothing is re-tokenised.
+* **Token-in, token-out.** A turn stores the token delta that preceded its sample (``prompt``) and the sampled ids
+  with their log-probabilities. Concatenating the deltas of a segment gives exactly what the model saw. Nothing is
+  re-tokenised.
 * A turn whose ``fork`` is true starts a new segment: its ``prompt`` is then the whole context (a rewrite of history).
   Sampled tokens belong to exactly one segment, so they are trained once.
 * A trajectory is sealed once (:meth:`Trajectory.seal`): facts that arrive later live in side files.
@@ -36,7 +37,8 @@ class End(StrEnum):
 
 
 class Outcome(StrEnum):
-    """The four outcomes of G-RA in ascending order, and ``INFRA``, which is none of them and is masked (invariant 6)."""
+    """The four outcomes of G-RA in ascending order, and ``INFRA``, which is none of them and is masked (invariant
+    6)."""
 
     NO_SUBMIT = "no_submit"
     EMPTY_PATCH = "empty_patch"
@@ -93,7 +95,8 @@ class Facts(BaseModel):
     confidence: float | None = None
     """Of the last selector resolution, in [0, 1]; ``None``: this turn resolved nothing."""
     safe: bool | None = None
-    """Every safety check of the last prospective mutation passed; ``None``: this turn mutated nothing through lanser."""
+    """Every safety check of the last prospective mutation passed; ``None``: this turn mutated nothing through
+    lanser."""
     bundle: str | None = None
     """Digest of the Analysis Bundle in the side store."""
     tests: dict[str, bool] | None = None

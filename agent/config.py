@@ -1,0 +1,50 @@
+"""Settings of the scaffold. Torch-free."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from agent.tools import check_names
+
+
+class AgentConfig(BaseModel):
+    """How an episode is played."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["fenced"] = "fenced"
+    """How an action is written: ``fenced`` is one fenced block whose info string names the tool."""
+    tools: tuple[str, ...] = ("bash", "edit", "rewrite", "submit")
+    """The tools on offer. ``submit`` has to be among them; others come from the entry points ``repodojo.tools``."""
+    prompt: Literal["compact", "full"] = "full"
+    """``compact`` costs about 200 tokens with a function of 8 lines (small models); ``full`` explains every tool."""
+    max_turns: int = Field(default=8, ge=1)
+    """Turns after which the episode ends with the reason ``turns``."""
+    max_tokens: int = Field(default=512, ge=1)
+    """Tokens that one turn may sample. A turn cut there is no action unless its block was already closed."""
+    max_context: int = Field(default=8192, ge=2)
+    """Tokens of the whole context, sampled ones included. When no room is left the episode ends with ``tokens``."""
+    wall_s: float = Field(default=1800.0, gt=0)
+    """Wall clock of one episode in seconds, waiting for the engine included. Checked between turns; commands and
+    samples get no more than what is left. Keep it generous: an end by time is the one end that depends on the
+    machine."""
+    format_errors: int = Field(default=3, ge=1)
+    """Consecutive malformed answers that end the episode with the reason ``format``."""
+    observation_chars: int = Field(default=4000, ge=80)
+    """Characters of one observation; the middle is cut and the cut counted."""
+    statement_chars: int = Field(default=8000, ge=80)
+    """Characters of the problem statement in the first prompt, cut in the same way."""
+    command_s: float = Field(default=60.0, gt=0)
+    """Time-out of one command in seconds."""
+    diagnostics: bool = True
+    """Ask the language server for error diagnostics after each turn that reached a new tree."""
+    retries: int = Field(default=2, ge=0)
+    """Further attempts, each in a fresh sandbox, after an infrastructure failure."""
+
+    @field_validator("tools")
+    @classmethod
+    def _tools(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        check_names(names)
+        return names

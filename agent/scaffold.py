@@ -1,0 +1,154 @@
+"""Everything that the episodes of a run share, and the way from a task to a sealed trajectory.
+
+``play`` is one attempt in a sandbox of its own, ``grade`` adds the verdict and seals, ``play_with_retries`` is both
+with the handling of infrastructure failures. A verdict is cached by task and patch: equal patches are graded once in
+a run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from agent import tools
+from agent.config import AgentConfig
+from agent.episode import Episode
+from agent.errors import Fault, boundary
+from agent.facts import Lab, SideStore, Tracker
+from agent.formats import make
+from agent.once import Once
+from agent.policy import Policy
+from agent.trajectory import End, Key, Trajectory, Turn
+from sandbox.protocol import Backend, Limits, Sandbox, Spec
+from sandbox.task import Failure, Prepared, Status, Task, TaskSource, Verdict
+
+
+class Grader(Protocol):
+    """Grades a patch in a fresh sandbox."""
+
+    async def __call__(self, prepared: Prepared, patch: str) -> Verdict: ...
+
+
+@dataclass(slots=True)
+class Scaffold:
+    """Plays and grades episodes. One instance serves any number of concurrent episodes."""
+
+    config: AgentConfig
+    backend: Backend
+    source: TaskSource
+    grader: Grader
+    limits: Limits = field(default_factory=Limits)
+    side: SideStore | None = None
+    """Where bundles go; ``None`` keeps their digests only."""
+    _lab: Lab = field(init=False)
+    _prepared: Once[str, Prepared] = field(default_factory=Once[str, Prepared])
+    _verdicts: Once[tuple[str, str], Verdict] = field(
+        default_factory=lambda: Once[tuple[str, str], Verdict](keep=lambda verdict: verdict.status is not Status.INFRA)
+    )
+
+    def __post_init__(self) -> None:
+        self._lab = Lab(self.config.diagnostics, self.side)
+
+    async def play(self, task: Task, policy: Policy, key: Key, recorded: Sequence[Turn] = ()) -> Trajectory:
+        """One attempt, not graded. Failures are in the trajectory; a task that cannot be built raises ``TaskError``.
+
+        ``recorded``: turns of an earlier attempt, acted out again before the policy is asked for more.
+        """
+        prepared = await self._prepare(task)
+        try:
+            with boundary(Failure.SANDBOX):
+                sandbox = await self.backend.open(self._spec(prepared))
+        except Fault as fault:
+            return _failed(task, policy, key, fault)
+        try:
+            return await self._episode(policy, prepared, sandbox, key, recorded).run()
+        finally:
+            # Shielded: a cancelled episode leaves no sandbox behind.
+            await asyncio.shield(sandbox.close())
+
+    async def grade(self, task: Task, trajectory: Trajectory) -> Trajectory:
+        """The sealed trajectory, with a verdict where it submitted a patch."""
+        if trajectory.failure is not None or trajectory.end is not End.SUBMITTED or not trajectory.patch:
+            return trajectory.seal()
+        prepared = await self._prepare(task)
+        try:
+            with boundary(Failure.GRADER):
+                verdict = await self._verdicts.get(
+                    (task.instance_id, trajectory.patch), lambda: self.grader(prepared, trajectory.patch)
+                )
+        except Fault as fault:
+            return trajectory.model_copy(update={"failure": fault.failure, "detail": fault.detail}).seal()
+        return trajectory.model_copy(update={"verdict": verdict}).seal()
+
+    async def play_with_retries(self, task: Task, policy: Policy, key: Key) -> Trajectory:
+        """An episode to its end: played, retried in fresh sandboxes after infrastructure failures, graded, sealed.
+
+        Sampled tokens are kept over retries, never drawn again. A failure that the same actions cause again at the
+        same place is the policy's own (``End.POLICY``, ``Failure.POLICY``).
+        """
+        now = await self.play(task, policy, key)
+        for _ in range(self.config.retries):
+            if now.failure is None:
+                break
+            again = await self.play(task, policy, key, now.turns)
+            if _same_cause(now, again):
+                now = _own_fault(again)
+                break
+            now = again if again.failure is None or len(again.turns) >= len(now.turns) else now
+        return await self.grade(task, now)
+
+    async def close(self) -> None:
+        """Close the backend, and with it every sandbox that is still open."""
+        await self.backend.close()
+
+    async def _prepare(self, task: Task) -> Prepared:
+        async def make() -> Prepared:
+            return await asyncio.to_thread(self.source.prepare, task)
+
+        return await self._prepared.get(task.instance_id, make)
+
+    def _spec(self, prepared: Prepared) -> Spec:
+        return Spec(
+            tree=prepared.base,
+            site=prepared.site,
+            source_root=prepared.task.source_root,
+            image=prepared.image,
+            limits=self.limits,
+            editor=bool({"edit", "rewrite"} & {*self.config.tools}),
+        )
+
+    def _episode(
+        self, policy: Policy, prepared: Prepared, sandbox: Sandbox, key: Key, recorded: Sequence[Turn]
+    ) -> Episode:
+        loaded = tools.load(self.config.tools)
+        form = make(self.config.format, loaded)
+        tracker = Tracker(prepared.task, sandbox, self._lab)
+        return Episode(policy, prepared, sandbox, key, self.config, loaded, form, tracker, recorded)
+
+
+def _failed(task: Task, policy: Policy, key: Key, fault: Fault) -> Trajectory:
+    return Trajectory(
+        task=task.instance_id,
+        key=key,
+        policy=policy.name,
+        turns=(),
+        end=End.INFRA,
+        failure=fault.failure,
+        detail=fault.detail,
+    )
+
+
+def _same_cause(earlier: Trajectory, now: Trajectory) -> bool:
+    """Whether the same last action broke both sandboxes. An engine's failure is never the policy's doing."""
+    kinds = (Failure.SANDBOX, Failure.TOOL)
+    if earlier.failure not in kinds or now.failure is not earlier.failure or not now.turns:
+        return False
+    unfinished = all(t.turns and t.turns[-1].facts.tree is None for t in (earlier, now))
+    return unfinished and [t.sampled for t in earlier.turns] == [t.sampled for t in now.turns]
+
+
+def _own_fault(trajectory: Trajectory) -> Trajectory:
+    detail = f"the same actions caused it again: {trajectory.detail}"
+    return trajectory.model_copy(update={"end": End.POLICY, "failure": Failure.POLICY, "detail": detail})

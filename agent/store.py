@@ -1,0 +1,140 @@
+"""Finished trajectories on disk: one sealed record a line, and large facts beside them.
+
+* **On disk before it is counted** (invariant 10): :meth:`Store.append` writes a whole line, flushes and syncs. A kill
+  can tear only the last line; it was never counted, so reading skips it and the next append removes it.
+* **Sealed**: a record's digest is checked when it is read. A record that was changed, or has another schema version, is
+  refused with the line's number.
+* :class:`SideFiles` keeps large facts by content: equal values are stored once and cannot change under their name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from agent.trajectory import SCHEMA, Key, Trajectory
+
+
+class StoreError(Exception):
+    """A trajectory file cannot be used. The message is one sentence for a user."""
+
+
+class Store:
+    """A JSONL file of trajectories. One writer at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._mended = False
+
+    def append(self, trajectory: Trajectory) -> None:
+        """Store one trajectory, sealed if it is not yet; it is on disk when this returns. Raises ``OSError``."""
+        sealed = trajectory if trajectory.digest else trajectory.seal()
+        if not self._mended:
+            self._mend()
+        fresh = not self.path.exists()
+        with self.path.open("ab") as file:
+            file.write(sealed.model_dump_json().encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if fresh:
+            _sync_folder(self.path.parent)
+
+    def read(self) -> Iterator[Trajectory]:
+        """The trajectories in order; none when there is no file. Raises :class:`StoreError`."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    return
+                yield _parse(line, f"{self.path}, line {number}")
+
+    def index(self) -> dict[Key, Trajectory]:
+        """The trajectories by key; a key that was stored twice keeps its first record."""
+        found: dict[Key, Trajectory] = {}
+        for trajectory in self.read():
+            found.setdefault(trajectory.key, trajectory)
+        return found
+
+    def _mend(self) -> None:
+        """Remove a torn last line."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            with self.path.open("r+b") as file:
+                file.truncate(_whole(file.read()))
+        self._mended = True
+
+
+class SideFiles:
+    """JSON values named by their content, in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, value: Mapping[str, Any]) -> str:
+        """Store a value; its name, ``sha256:...`` over its canonical JSON."""
+        data = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        name = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        path = self._path(name)
+        if not path.exists():
+            _write_whole(path, data)
+        return name
+
+    def get(self, name: str) -> dict[str, Any]:
+        """The value of a name. Raises :class:`StoreError` when it is absent or is not what its name says."""
+        try:
+            data = self._path(name).read_bytes()
+        except FileNotFoundError:
+            raise StoreError(f"there is no side file {name} in {self._folder}") from None
+        if name != f"sha256:{hashlib.sha256(data).hexdigest()}":
+            raise StoreError(f"the side file {name} in {self._folder} was changed; delete it and replay the run")
+        return json.loads(data)
+
+    def _path(self, name: str) -> Path:
+        digest = name.removeprefix("sha256:")
+        return self._folder / digest[:2] / f"{digest}.json"
+
+
+def _parse(line: bytes, where: str) -> Trajectory:
+    try:
+        record = json.loads(line)
+        version = record.get("schema_version") if isinstance(record, dict) else None
+        if version != SCHEMA:
+            raise StoreError(f"{where} has schema version {version}, this program reads {SCHEMA}")
+        trajectory = Trajectory.model_validate_json(line)
+    except (ValueError, ValidationError):
+        raise StoreError(f"{where} is not a trajectory; restore the file or remove that line") from None
+    if trajectory.seal().digest != trajectory.digest:
+        raise StoreError(f"{where} was changed after it was sealed; restore the file or remove that line")
+    return trajectory
+
+
+def _whole(data: bytes) -> int:
+    """Length of the whole lines."""
+    return data.rfind(b"\n") + 1
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, temporary = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(temporary).replace(path)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
