@@ -1,0 +1,1 @@
+"""Aggregations: an attempt's test vector to one number, one a module."""

@@ -1,0 +1,1 @@
+"""Credit assignment: a trajectory's turn rewards to a return for each turn, one a module."""

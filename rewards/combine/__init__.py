@@ -1,0 +1,1 @@
+"""Combinations: an outcome and step rewards to one return, one a module."""

@@ -1,0 +1,1 @@
+"""Critics: per-turn facts to step rewards, one a module."""

@@ -1,0 +1,134 @@
+"""A group of trajectories as the reward functions see it.
+
+Invariants: an infrastructure failure is not a member, so no statistic can touch it (invariant 6); an attempt is a
+turn that reached a tree not seen before in its episode (rewards.md, section 5.2), so that reading, undoing and
+redoing are no attempts; a fact that was not measured raises :class:`FactError` and is never taken for 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from agent.trajectory import Outcome, Trajectory
+from sandbox.task import Failure, Status
+
+
+class FactError(ValueError):
+    """A group cannot be scored: a fact that the recipe needs is missing or is not a number. One sentence with the
+    names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Which hidden tests must be fixed and which must not break."""
+
+    f2p: frozenset[str]
+    p2p: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One valid trajectory of a group."""
+
+    source: Trajectory
+    place: int
+    """Index in the group as it was given."""
+    outcome: Outcome
+    """Never ``INFRA``."""
+    flagged: bool
+    """Grading suspects tampering: no positive credit (rewards.md, section 5.7)."""
+    attempts: tuple[int, ...]
+    """Turns that are attempts, ascending."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.source.task} sample {self.source.key.sample}"
+
+
+@dataclass(frozen=True, slots=True)
+class Grades:
+    """The test vectors of all attempts of a group, in the order of members and turns."""
+
+    names: tuple[str, ...]
+    rows: tuple[bytes, ...]
+    """One byte per test and attempt: 1 passed, 0 did not. Shape (M_x, number of tests)."""
+    owner: tuple[tuple[int, int], ...]
+    """(index of the member, index of the turn) of each row."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The valid members of a group."""
+
+    size: int
+    """Number of trajectories given, masked ones included."""
+    members: tuple[Member, ...]
+    suite: Suite | None = field(default=None)
+
+    @cached_property
+    def grades(self) -> Grades:
+        """Raises :class:`FactError` where an attempt has no test vector or the vectors name different tests."""
+        return _grades(self.members)
+
+
+def read(group: Sequence[Trajectory], suites: Mapping[str, Suite] | None = None) -> Group:
+    """Keep the valid trajectories. Raises :class:`FactError` for a mixed group or a fact that is no number."""
+    tasks = sorted({trajectory.task for trajectory in group})
+    if len(tasks) > 1:
+        raise FactError(f"one group holds one task, not {len(tasks)}: {', '.join(tasks[:3])}")
+    members = tuple(_member(place, one, outcome) for place, one in enumerate(group) if (outcome := outcome_of(one)))
+    return Group(len(group), members, (suites or {}).get(tasks[0]) if tasks else None)
+
+
+def outcome_of(trajectory: Trajectory) -> Outcome | None:
+    """The outcome that is scored; ``None`` for an infrastructure failure.
+
+    A failure that is the policy's own (one that the same actions cause again) is worth at most "tests fail".
+    """
+    outcome = trajectory.outcome
+    if trajectory.failure is Failure.POLICY and outcome in (Outcome.INFRA, Outcome.TESTS_PASS):
+        return Outcome.TESTS_FAIL
+    return None if outcome is Outcome.INFRA else outcome
+
+
+def _member(place: int, trajectory: Trajectory, outcome: Outcome) -> Member:
+    for index, turn in enumerate(trajectory.turns):
+        confidence = turn.facts.confidence
+        if confidence is not None and not 0.0 <= confidence <= 1.0:
+            raise FactError(f"{trajectory.task}, turn {index}: confidence is {confidence}, which is not in [0, 1]")
+    verdict = trajectory.verdict
+    flagged = verdict is not None and (bool(verdict.flags) or verdict.status is Status.TAMPERED)
+    return Member(trajectory, place, outcome, flagged, tuple(_attempts(trajectory)))
+
+
+def _attempts(trajectory: Trajectory) -> Iterator[int]:
+    seen = {trajectory.base_tree} if trajectory.base_tree else set[str]()
+    for index, turn in enumerate(trajectory.turns):
+        tree = turn.facts.tree
+        if turn.facts.attempt and (tree is None or tree not in seen):
+            yield index
+        if tree is not None:
+            seen.add(tree)
+
+
+def _grades(members: Sequence[Member]) -> Grades:
+    owner = tuple((index, turn) for index, member in enumerate(members) for turn in member.attempts)
+    names: list[str] = []
+    rows: list[bytes] = []
+    for index, turn in owner:
+        tests = members[index].source.turns[turn].facts.tests
+        if tests is None:
+            raise FactError(f"{members[index].name}, turn {turn}: the attempt was not graded; turn shadow grading on")
+        names = names or [*tests]
+        rows.append(bytes([*tests.values()]) if [*tests] == names else _reordered(tests, names, members[index], turn))
+    return Grades(tuple(names), tuple(rows), owner)
+
+
+def _reordered(tests: Mapping[str, bool], names: Sequence[str], member: Member, turn: int) -> bytes:
+    if odd := sorted(set(tests) ^ set(names)):
+        raise FactError(
+            f"{member.name}, turn {turn}: the attempts of a group were graded on different tests ({odd[0]})"
+        )
+    return bytes(tests[name] for name in names)

@@ -1,0 +1,1 @@
+"""Group normalisers: returns to advantages, one a module."""
