@@ -58,6 +58,8 @@ class State(BaseModel):
     """Wall time used so far, in seconds, over all resumptions."""
     seconds: dict[str, float] = {}
     """Wall time by phase."""
+    pace: float = 0.0
+    """Wall time of one evaluation episode, the longest measured, in seconds: what the last evaluation will cost."""
 
 
 def save(run: Path, state: State, learner: Learner, keep: int) -> State:
@@ -68,10 +70,14 @@ def save(run: Path, state: State, learner: Learner, keep: int) -> State:
     new = home / f".{state.serial:06d}.new"
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
-    learner.save(new)
-    (new / "state.json").write_text(state.model_dump_json(indent=1))
-    _sync(new)
-    new.replace(home / f"{state.serial:06d}")
+    try:
+        learner.save(new)
+        (new / "state.json").write_text(state.model_dump_json(indent=1))
+        _sync(new)
+        new.replace(home / f"{state.serial:06d}")
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
     _sync_one(home)
     for old in _all(run)[:-keep]:
         shutil.rmtree(old)

@@ -18,12 +18,12 @@ from trainers.protocol import Engine, Learner, Row, Scorer
 class Player(Protocol):
     """Plays and grades one episode. The seam for executors on other machines: plain data in, plain data out."""
 
-    async def play(self, task: Task, policy: Policy, key: Key) -> Trajectory:
-        """The episode up to its end, not graded yet. Infrastructure failures are in its ``failure``, not raised."""
-        ...
+    async def play(self, task: Task, policy: Policy, key: Key, sampled: Callable[[], None]) -> Trajectory:
+        """The episode, graded and sealed. Infrastructure failures are in its ``failure``, not raised, after retries.
 
-    async def grade(self, task: Task, trajectory: Trajectory) -> Trajectory:
-        """The sealed trajectory, with a verdict where it submitted a patch; failures as in :meth:`play`."""
+        ``sampled`` is called once the episode asks the policy for nothing more, before it is graded: those that are
+        generated with it need not wait for the grade.
+        """
         ...
 
     async def close(self) -> None:
@@ -34,11 +34,24 @@ class Player(Protocol):
 class Wave(Protocol):
     """Episodes that are generated together, in lockstep."""
 
-    policy: Policy
+    @property
+    def policy(self) -> Policy:
+        """Plays the wave's episodes."""
+        ...
 
     def leave(self, key: Key) -> None:
         """This episode samples no more: the others need not wait for it."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class FreeWave:
+    """A wave of an engine that needs no lockstep (a server, a double)."""
+
+    policy: Policy
+
+    def leave(self, key: Key) -> None:
+        """Nobody waits."""
 
 
 class WarmStart(Protocol):

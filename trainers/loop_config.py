@@ -35,8 +35,6 @@ class TrainConfig(BaseModel):
     """Sandboxes that may be starting at the same time."""
     graders: int = Field(2, ge=1)
     """Patches graded at the same time."""
-    retries: int = Field(1, ge=0)
-    """How often an episode that ended by infrastructure is played again in a fresh sandbox before it is masked."""
     max_infra: float = Field(0.5, ge=0, le=1)
     """Share of a step's episodes that may end by infrastructure; above it the run stops with the reason."""
     checkpoint_every: int = Field(1, ge=1)

@@ -1,6 +1,6 @@
 """From groups and their credit to training rows.
 
-The number that a recipe gave a turn is broadcast to the tokens sampled in it, and to nothing else (invariant 2). A group
+A turn's advantage is broadcast to the tokens sampled in it, and to nothing else (invariant 2). A group
 without any credit (a *dead* group) yields no rows: its gradient is zero, so it would only cost time. Rows of
 infrastructure failures are left out.
 """

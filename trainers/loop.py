@@ -1,0 +1,277 @@
+"""One run, from its first evaluation to its summary, interruptible at any moment.
+
+    evaluate before -> warm start -> evaluate -> policy-gradient steps until the budget -> evaluate after -> summary
+
+A run is a state (:class:`trainers.checkpoint.State`), weights, and files that are only ever appended to. Every phase
+moves the state on and checkpoints it; what a kill took is done again, except episodes: those are on disk when they
+finish and are read back by key. So in ``sync`` mode a resumed run ends with the same weights and numbers as one that
+was not killed.
+
+Held-out tasks are evaluated and nothing else: no choice of the run depends on what they gave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from agent.trajectory import Key
+from trainers import checkpoint, curves, summary
+from trainers.checkpoint import Phase, State
+from trainers.components import Components, Machine
+from trainers.display import Display, clock
+from trainers.errors import TrainingError, boundary
+from trainers.evaluate import evaluate, waves
+from trainers.folder import hold
+from trainers.loop_config import EvalConfig, TrainConfig
+from trainers.metrics import Metrics
+from trainers.order import Order, Prompt
+from trainers.scheduler import Request, Scheduler
+from trainers.shelf import Shelf, lines
+from trainers.step import Scored, score
+from trainers.tally import counts, shares
+
+CHECKPOINT_S = 60.0
+"""Seconds between checkpoints of the warm start."""
+MARGIN_S = 20.0
+"""Seconds kept for the summary and the picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The part of a config that the loop reads, and the whole of it as text."""
+
+    seed: int
+    train: TrainConfig
+    evaluation: EvalConfig
+    text: str
+    """The resolved config as TOML: stored with the run, and what a resumed run must match."""
+
+
+def train(
+    components: Components, settings: Settings, run: Path, resume: bool = False, console: Console | None = None
+) -> dict[str, Any]:
+    """Run or resume; returns the summary, which is also in ``run/summary.json``.
+
+    Raises :class:`TrainingError` with one sentence for everything that a user can mend.
+    """
+    began = time.monotonic()
+    if settings.train.steps != 0 and not components.train:
+        raise TrainingError("there is no training task; check tasks.rows, tasks.level and tasks.max_train")
+    with boundary(run), hold(run, settings.text, resume) as digest, Display(run / "log.txt", console) as display:
+        return asyncio.run(_Run(components, settings, run, digest, display, began).all())
+
+
+@dataclass(slots=True)
+class _Run:
+    components: Components
+    settings: Settings
+    path: Path
+    digest: str
+    display: Display
+    began: float
+    machine: Machine = field(init=False)
+    state: State = field(init=False)
+    metrics: Metrics = field(init=False)
+    scheduler: Scheduler = field(init=False)
+    used: float = field(init=False, default=0.0)
+    """Seconds that the run had used before this process."""
+    spent: float = field(init=False, default=0.0)
+    """Seconds that the present phase had used before ``entered``."""
+    entered: float = field(init=False, default=0.0)
+    """Monotonic time at which this process entered the present phase."""
+
+    async def all(self) -> dict[str, Any]:
+        """Every phase that is left, then the summary."""
+        self._load()
+        try:
+            while self.state.phase is not Phase.DONE:
+                self.entered = time.monotonic()
+                self.spent = self.state.seconds.get(self.state.phase, 0.0)
+                await self._phase(self.state.phase)
+                following = list(Phase)[list(Phase).index(self.state.phase) + 1]
+                self._checkpoint(phase=following)
+        finally:
+            await self.components.player.close()
+            self.machine.engine.close()
+        return self._report()
+
+    def _report(self) -> dict[str, Any]:
+        """The summary, the picture, and the last lines on the screen."""
+        found = summary.write(self.path, self.state)
+        picture = curves.draw(self.path, found)
+        for line in summary.table(found):
+            self.display.say(line)
+        self.display.say(f"report: {self.path / 'summary.json'}, picture: {picture}")
+        return found
+
+    def _load(self) -> None:
+        """Weights and state: of the newest checkpoint, or of a run that begins."""
+        folder = checkpoint.latest(self.path)
+        self.state = checkpoint.load(folder, self.digest) if folder else State(config=self.digest)
+        self.used = self.state.elapsed
+        where = f", goes on at {self.state.phase}, step {self.state.step}" if folder else ""
+        self.display.say(f"run {self.path}{where}")
+        self.machine = self.components.machine()
+        if folder:
+            self.machine.learner.load(folder)
+        self.metrics = Metrics(self.path / "metrics.jsonl", self.state.lines)
+        self.scheduler = Scheduler(self.components.player, self.settings.train, self.display)
+
+    async def _phase(self, phase: Phase) -> None:
+        if phase is Phase.SFT:
+            self._warm_start()
+        elif phase is Phase.GRPO:
+            await self._steps()
+        else:
+            await self._evaluate(phase)
+
+    # -- evaluations
+
+    async def _evaluate(self, phase: Phase) -> None:
+        """Play the held-out tasks; measures what the last evaluation will cost."""
+        config, tasks = self.settings.evaluation, self.components.heldout
+        if phase not in config.stages or not tasks:
+            return
+        path = self.path / f"evals-{phase}.jsonl"
+        total = len(tasks) * config.samples
+        fresh = total - lines(path)
+        self.display.phase(f"evaluation {phase}", total)
+        played = await evaluate(self.scheduler, self.machine, tasks, self.settings.seed, config, path)
+        seconds = time.monotonic() - self.entered
+        if fresh > 0:
+            self._change(pace=max(self.state.pace, seconds / fresh))
+        rates = shares(counts(played))
+        self.metrics.append({"kind": "eval", "stage": phase, "step": self.state.step, "rates": rates} | self._timing())
+        self.display.say(f"evaluation {phase}: " + ", ".join(f"{name} {rate:.3f}" for name, rate in rates.items()))
+
+    def _reserve(self, evaluations: int = 1) -> float:
+        """Seconds to keep for the evaluations that are still to come."""
+        planned = len(self.components.heldout) * self.settings.evaluation.samples
+        wanted = "after" in self.settings.evaluation.stages
+        return MARGIN_S + (1.1 * self.state.pace * planned * evaluations if wanted else 0.0)
+
+    def _left(self) -> float:
+        """Seconds left of the run's budget."""
+        minutes = self.settings.train.minutes
+        return inf if minutes is None else minutes * 60 - self._elapsed()
+
+    # -- warm start
+
+    def _warm_start(self) -> None:
+        """Supervised steps over fixed batches, until they or the stage's minutes or the run's budget end."""
+        if self.components.warm_start is None:
+            return
+        warm = self.components.warm_start()
+        limit = inf if warm.minutes is None else warm.minutes * 60
+        self.display.phase("warm start", len(warm))
+        saved = time.monotonic()
+        while self.state.batch < len(warm) and self._in_phase() < limit and self._left() > self._reserve(2):
+            numbers = self.machine.learner.imitate(warm.batch(self.state.batch))
+            self._change(batch=self.state.batch + 1)
+            self.metrics.append({"kind": "sft", "batch": self.state.batch, **numbers} | self._timing())
+            self.display.advance(_facts(numbers), done=self.state.batch)
+            if time.monotonic() - saved > CHECKPOINT_S:
+                self._checkpoint()
+                saved = time.monotonic()
+        self.display.say(f"warm start: {self.state.batch} of {len(warm)} batches in {clock(self._in_phase())}")
+
+    # -- policy-gradient steps
+
+    async def _steps(self) -> None:
+        """Steps until their number or the budget is used up, the last evaluation's share kept back."""
+        config = self.settings.train
+        order = Order(self.settings.seed, len(self.components.train), config.pool)
+        shelf = Shelf(self.path / "trajectories.jsonl", since=self.state.step)
+        total = (config.steps or 0) * config.prompts * config.group
+        left = self._left() - self._reserve()
+        self.display.phase("training", total, None if left == inf else time.monotonic() + left)
+        slowest = self.state.pace * config.prompts * config.group
+        while self._another(slowest):
+            began = time.monotonic()
+            await self._step(order, shelf)
+            slowest = max(slowest if self.state.step > 1 else 0.0, time.monotonic() - began)
+            if self.state.step % config.checkpoint_every == 0:
+                self._checkpoint()
+
+    def _another(self, seconds: float) -> bool:
+        """Whether one more step is wanted and fits."""
+        steps = self.settings.train.steps
+        return (steps is None or self.state.step < steps) and self._left() - self._reserve() > seconds
+
+    async def _step(self, order: Order, shelf: Shelf) -> None:
+        """Play, credit, update, record; the state moves on when all of it is done."""
+        config, began = self.settings.train, time.monotonic()
+        prompts, frontier = order.take(self.state.frontier, config.prompts, self.state.rests)
+        requests = [
+            Request(self.components.train[prompt.task], self._key(prompt.ordinal, sample))
+            for prompt in prompts
+            for sample in range(config.group)
+        ]
+        opened = waves(self.machine, config.temperature)
+        trajectories = await self.scheduler.play(requests, shelf, opened, config.wave)
+        played = time.monotonic()
+        scored = score(trajectories, config.group, self.components.scorer)
+        numbers = self.machine.learner.update(scored.rows) if scored.rows else {}
+        rests = self.state.rests | self._tired(order, prompts, scored)
+        self._change(step=self.state.step + 1, frontier=frontier, rests=rests)
+        shelf.forget()
+        timing = {"play": played - began, "update": time.monotonic() - played}
+        self._record(prompts, scored, numbers, timing)
+
+    def _record(
+        self, prompts: list[Prompt], scored: Scored, numbers: dict[str, float], timing: dict[str, float]
+    ) -> None:
+        seen = scored.record()
+        head = {"kind": "grpo", "step": self.state.step, "prompts": [prompt.ordinal for prompt in prompts]}
+        self.metrics.append(head | seen | {"rows": len(scored.rows), "learner": numbers} | self._timing(**timing))
+        self.display.advance({"step": str(self.state.step), "reward": _short(seen["reward"])})
+        self.display.say(
+            f"step {self.state.step}: reward {_short(seen['reward'])}, "
+            f"resolved {_short(seen['rates'].get('tests_pass'))}, dead groups {seen['dead_share']:.2f}, "
+            f"infrastructure {seen['rates']['infra']:.2f}, played {timing['play']:.0f} s, "
+            f"updated {timing['update']:.0f} s"
+        )
+
+    def _tired(self, order: Order, prompts: list[Prompt], scored: Scored) -> dict[int, int]:
+        """Tasks whose group had no contrast, with the first epoch that may use them again."""
+        rest = self.settings.train.rest
+        groups = zip(prompts, scored.dead, strict=True)
+        return {p.task: order.epoch(p.ordinal) + 1 + rest for p, dead in groups if dead and rest}
+
+    def _key(self, ordinal: int, sample: int) -> Key:
+        return Key(seed=self.settings.seed, step=self.state.step, prompt=ordinal, sample=sample)
+
+    # -- time and state
+
+    def _checkpoint(self, **changes: Any) -> None:
+        seconds = {**self.state.seconds, self.state.phase: self._in_phase()}
+        self._change(**changes, lines=self.metrics.lines, elapsed=self._elapsed(), seconds=seconds)
+        self.state = checkpoint.save(self.path, self.state, self.machine.learner, self.settings.train.keep)
+
+    def _change(self, **changes: Any) -> None:
+        self.state = self.state.model_copy(update=changes)
+
+    def _timing(self, **seconds: float) -> dict[str, Any]:
+        """The only part of a metrics line that may differ between a run and the same run resumed."""
+        return {"timing": {"elapsed": self._elapsed(), **seconds}}
+
+    def _elapsed(self) -> float:
+        return self.used + time.monotonic() - self.began
+
+    def _in_phase(self) -> float:
+        return self.spent + time.monotonic() - self.entered
+
+
+def _facts(numbers: dict[str, float]) -> dict[str, str]:
+    return {name: _short(numbers[name]) for name in ("loss", "grad_norm") if name in numbers}
+
+
+def _short(number: float | None) -> str:
+    return "-" if number is None else f"{number:.3f}"
