@@ -8,7 +8,7 @@ a run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -82,11 +82,14 @@ class Scaffold:
             return trajectory.model_copy(update={"failure": fault.failure, "detail": fault.detail}).seal()
         return trajectory.model_copy(update={"verdict": verdict}).seal()
 
-    async def play_with_retries(self, task: Task, policy: Policy, key: Key) -> Trajectory:
+    async def play_with_retries(
+        self, task: Task, policy: Policy, key: Key, sampled: Callable[[], None] = lambda: None
+    ) -> Trajectory:
         """An episode to its end: played, retried in fresh sandboxes after infrastructure failures, graded, sealed.
 
         Sampled tokens are kept over retries, never drawn again. A failure that the same actions cause again at the
-        same place is the policy's own (``End.POLICY``, ``Failure.POLICY``).
+        same place is the policy's own (``End.POLICY``, ``Failure.POLICY``). ``sampled`` is called when the policy is
+        asked for nothing more, before the grading.
         """
         now = await self.play(task, policy, key)
         for _ in range(self.config.retries):
@@ -97,6 +100,7 @@ class Scaffold:
                 now = _own_fault(again)
                 break
             now = again if again.failure is None or len(again.turns) >= len(now.turns) else now
+        sampled()
         return await self.grade(task, now)
 
     async def close(self) -> None:
