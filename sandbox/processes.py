@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 ROUNDS = 200
 """Passes over the process table before a kill gives up on catching every fork."""
+HELPERS: set[int] = set()
+"""Sessions of our own helpers, by the process that leads each."""
 
 
 class Process(NamedTuple):
@@ -50,11 +52,12 @@ def foreign() -> list[Process]:
     children: dict[int, list[int]] = {}
     for process in processes.values():
         children.setdefault(process.parent, []).append(process.pid)
-    session, found, queue = os.getsid(0), list[Process](), list(children.get(os.getpid(), ()))
+    own = {os.getsid(0), *HELPERS}
+    found, queue = list[Process](), list(children.get(os.getpid(), ()))
     while queue:
         process = processes[queue.pop()]
         queue.extend(children.get(process.pid, ()))
-        if process.session != session:
+        if process.session not in own:
             found.append(process)
     return found
 
@@ -78,10 +81,10 @@ def kill_foreign() -> bool:
 
 def reap() -> None:
     """Collect dead foreign children; the server's own helpers are left to whoever started them."""
-    session = os.getsid(0)
+    own = {os.getsid(0), *HELPERS}
     for pid in _children():
         process = _read(pid)
-        if process and process.state == "Z" and process.session != session:
+        if process and process.state == "Z" and process.session not in own:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
 
