@@ -28,16 +28,19 @@ async def collect(sandbox: Sandbox, base: Path, before: Mapping[str, str], after
     frozen = read_frozen(base)
     old = {path: frozen[path] for path in changed if path in frozen}
     new = {path: await _entry(sandbox, path, after[path]) for path in changed if path in after}
-    return diff(old, new)
+    return diff(old, {path: entry for path, entry in new.items() if entry is not None})
 
 
-async def _entry(sandbox: Sandbox, path: str, named: str) -> Entry:
+async def _entry(sandbox: Sandbox, path: str, named: str) -> Entry | None:
+    """``None`` for what cannot be read: that is the agent's doing (rights taken away, a process that deletes), and no
+    way out of being graded."""
     mode, _, digest = named.partition(":")
     if mode == "l":
-        data = await _link(sandbox, path, digest)
-    else:
-        data = await sandbox.read(path)
-    return Entry(cast(Mode, mode), data)
+        return Entry("l", await _link(sandbox, path, digest))
+    try:
+        return Entry(cast(Mode, mode), await sandbox.read(path))
+    except OSError:
+        return None
 
 
 async def _link(sandbox: Sandbox, path: str, digest: str) -> bytes:

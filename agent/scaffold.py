@@ -10,25 +10,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from agent import tools
 from agent.config import AgentConfig
 from agent.episode import Episode
 from agent.errors import Fault, boundary
 from agent.facts import Lab, SideStore, Tracker
+from agent.finish import Grader
 from agent.formats import make
 from agent.once import Once
 from agent.policy import Policy
 from agent.trajectory import End, Key, Trajectory, Turn
 from sandbox.protocol import Backend, Limits, Sandbox, Spec
-from sandbox.task import Failure, Prepared, Status, Task, TaskSource, Verdict
-
-
-class Grader(Protocol):
-    """Grades a patch in a fresh sandbox."""
-
-    async def __call__(self, prepared: Prepared, patch: str) -> Verdict: ...
+from sandbox.task import Failure, Prepared, Task, TaskSource
 
 
 @dataclass(slots=True)
@@ -44,9 +38,6 @@ class Scaffold:
     """Where bundles go; ``None`` keeps their digests only."""
     _lab: Lab = field(init=False)
     _prepared: Once[str, Prepared] = field(default_factory=Once[str, Prepared])
-    _verdicts: Once[tuple[str, str], Verdict] = field(
-        default_factory=lambda: Once[tuple[str, str], Verdict](keep=lambda verdict: verdict.status is not Status.INFRA)
-    )
 
     def __post_init__(self) -> None:
         self._lab = Lab(self.config.diagnostics, self.side)
@@ -75,9 +66,7 @@ class Scaffold:
         prepared = await self._prepare(task)
         try:
             with boundary(Failure.GRADER):
-                verdict = await self._verdicts.get(
-                    (task.instance_id, trajectory.patch), lambda: self.grader(prepared, trajectory.patch)
-                )
+                verdict = await self.grader(prepared, trajectory.patch)
         except Fault as fault:
             return trajectory.model_copy(update={"failure": fault.failure, "detail": fault.detail}).seal()
         return trajectory.model_copy(update={"verdict": verdict}).seal()

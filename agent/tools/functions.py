@@ -143,7 +143,8 @@ def _by_lines(lines: list[str], parts: list[str]) -> Span | None:
 
 def _header(lines: list[str], low: int, high: int, pattern: str) -> int | None:
     found = [i for i in range(low, high) if re.match(pattern, lines[i])]
-    return found[-1] if found else None
+    # Of the matches the shallowest are members of this very block; deeper ones belong to what is nested in it.
+    return min(reversed(found), key=lambda i: len(_indent(lines[i])), default=None)
 
 
 def _block_end(lines: list[str], header: int, high: int) -> int:

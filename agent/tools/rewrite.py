@@ -90,6 +90,8 @@ async def _read(scene: Scene, path: str) -> str:
         data = await scene.sandbox.read(path)
     except FileNotFoundError:
         raise ToolError(f"error: there is no file {path}.") from None
+    except OSError as error:
+        raise ToolError(f"error: {path}: {error.strerror or error}.") from None
     try:
         return data.decode().replace("\r\n", "\n")
     except UnicodeDecodeError:

@@ -1,0 +1,146 @@
+"""The store: nothing that was stored is lost or changed, whatever tears the file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.store import SideFiles, Store, StoreError
+from agent.trajectory import Action, End, Facts, Key, Trajectory, Turn
+
+FACTS = st.builds(
+    Facts,
+    format_ok=st.booleans(),
+    tool_ok=st.booleans(),
+    diagnostics=st.none() | st.integers(0, 9),
+    tests=st.none() | st.dictionaries(st.text(max_size=5), st.booleans(), max_size=2),
+)
+TURNS = st.builds(
+    Turn,
+    prompt=st.tuples(st.integers(0, 49151)),
+    sampled=st.tuples(st.integers(0, 49151), st.integers(0, 49151)),
+    logprobs=st.tuples(st.floats(-1e3, 0), st.floats(-1e-300, 0)),
+    text=st.text(max_size=30),
+    action=st.none() | st.builds(Action, tool=st.just("bash"), args=st.dictionaries(st.text(), st.text(), max_size=2)),
+    observation=st.text(max_size=30),
+    facts=FACTS,
+)
+TRAJECTORIES = st.builds(
+    Trajectory,
+    task=st.text(max_size=10),
+    key=st.builds(
+        Key, seed=st.integers(0, 3), step=st.integers(0, 3), prompt=st.integers(0, 3), sample=st.integers(0, 3)
+    ),
+    policy=st.just("p"),
+    turns=st.lists(TURNS, max_size=3).map(tuple),
+    end=st.sampled_from(End),
+    patch=st.text(max_size=20),
+)
+
+
+def make(sample: int = 0) -> Trajectory:
+    key = Key(seed=0, step=1, prompt=2, sample=sample)
+    turn = Turn(
+        prompt=(1, 2), sampled=(3,), logprobs=(-0.25,), text="x", facts=Facts(format_ok=True, tool_ok=True, tree="t")
+    )
+    return Trajectory(task="t-1", key=key, policy="p", turns=(turn,), end=End.SUBMITTED)
+
+
+@given(st.lists(TRAJECTORIES, max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_what_is_stored_comes_back_bit_for_bit(
+    tmp_path_factory: pytest.TempPathFactory, stored: list[Trajectory]
+) -> None:
+    store = Store(tmp_path_factory.mktemp("store") / "t.jsonl")
+    for trajectory in stored:
+        store.append(trajectory)
+    assert list(store.read()) == [trajectory.seal() for trajectory in stored]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 40, -1])
+def test_a_torn_last_line_is_skipped_and_the_next_append_removes_it(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "t.jsonl"
+    Store(path).append(make(0))
+    whole = path.read_bytes()
+    Store(path).append(make(1))
+    path.write_bytes(whole + path.read_bytes()[len(whole) :][:kept])
+    assert list(Store(path).read()) == [make(0).seal()]
+    Store(path).append(make(2))
+    assert [t.key.sample for t in Store(path).read()] == [0, 2]
+
+
+def test_a_record_that_was_changed_is_refused_by_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    store = Store(path)
+    store.append(make(0))
+    store.append(make(1))
+    path.write_text(path.read_text().replace('"end":"submitted"', '"end":"turns"', 1))
+    with pytest.raises(StoreError, match="line 1 was changed"):
+        list(store.read())
+
+
+def test_another_schema_version_and_a_foreign_line_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps({**json.loads(make().seal().model_dump_json()), "schema_version": 99}) + "\n")
+    with pytest.raises(StoreError, match="schema version 99"):
+        list(Store(path).read())
+    path.write_text("[1]\n")
+    with pytest.raises(StoreError, match="line 1"):
+        list(Store(path).read())
+
+
+def test_an_absent_file_holds_nothing(tmp_path: Path) -> None:
+    assert list(Store(tmp_path / "none.jsonl").read()) == []
+
+
+def test_the_index_finds_a_trajectory_by_its_key(tmp_path: Path) -> None:
+    store = Store(tmp_path / "deep" / "t.jsonl")
+    for sample in range(3):
+        store.append(make(sample))
+    assert store.index()[make(1).key] == make(1).seal()
+
+
+def test_kill_9_loses_nothing_that_append_returned_from(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    code = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        from agent.store import Store
+        from agent.trajectory import *
+        store = Store(Path(sys.argv[1]))
+        facts = Facts(format_ok=False, tool_ok=False)
+        turn = Turn(prompt=(1,) * 4000, sampled=(2,), logprobs=(0.0,), text='', facts=facts)
+        for i in range(10**6):
+            key = Key(seed=0, step=0, prompt=0, sample=i)
+            store.append(Trajectory(task='t', key=key, policy='p', turns=(turn,), end=End.TURNS))
+            print(i, flush=True)
+    """)
+    process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    counted = [int(process.stdout.readline()) for _ in range(5)]
+    os.kill(process.pid, signal.SIGKILL)
+    counted += [int(line) for line in process.stdout.read().split("\n") if line]
+    process.wait()
+    process.stdout.close()
+    stored = [t.key.sample for t in Store(path).read()]
+    assert stored[: len(counted)] == counted
+
+
+def test_side_files_are_named_by_their_content_and_checked(tmp_path: Path) -> None:
+    side = SideFiles(tmp_path)
+    name = side.put({"b": 1, "a": [1, 2]})
+    assert name == side.put({"a": [1, 2], "b": 1}) and side.get(name) == {"a": [1, 2], "b": 1}
+    with pytest.raises(StoreError, match="no side file"):
+        side.get("sha256:" + "0" * 64)
+    next(tmp_path.rglob("*.json")).write_text("{}")
+    with pytest.raises(StoreError, match="was changed"):
+        side.get(name)
