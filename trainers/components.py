@@ -57,8 +57,10 @@ class FreeWave:
 class WarmStart(Protocol):
     """The supervised start: scripted examples of training tasks in a fixed order of batches."""
 
-    minutes: float | None
-    """Wall-clock bound of the stage; ``None``: all batches."""
+    @property
+    def minutes(self) -> float | None:
+        """Wall-clock bound of the stage; ``None``: all batches."""
+        ...
 
     def __len__(self) -> int:
         """Number of batches."""

@@ -119,7 +119,7 @@ class Display(AbstractContextManager["Display"]):
         if self._file:
             self._file.write(f"{time.strftime('%H:%M:%S')} {text}\n")
             self._file.flush()
-        self._console.print(Text(text))
+        self._console.print(Text(text), soft_wrap=True)
 
     def _sometimes(self) -> None:
         if time.monotonic() - self._spoke < EVERY_S:

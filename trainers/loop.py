@@ -251,7 +251,7 @@ class _Run:
     # -- time and state
 
     def _checkpoint(self, **changes: Any) -> None:
-        seconds = {**self.state.seconds, self.state.phase: self._in_phase()}
+        seconds = {**self.state.seconds, self.state.phase.value: self._in_phase()}
         self._change(**changes, lines=self.metrics.lines, elapsed=self._elapsed(), seconds=seconds)
         self.state = checkpoint.save(self.path, self.state, self.machine.learner, self.settings.train.keep)
 
