@@ -32,7 +32,9 @@ HISTORY = 10
 """Edits of one file that can be undone, as in OHEditor."""
 DEPTH = 2
 """Levels that the view of a folder shows."""
-PARAMETERS = frozenset(("command", "path", "file_text", "view_range", "old_str", "new_str", "insert_line", "enable_linting"))
+PARAMETERS = frozenset(
+    ("command", "path", "file_text", "view_range", "old_str", "new_str", "insert_line", "enable_linting")
+)
 _KINDS: dict[str, tuple[type, ...]] = {
     "command": (str,), "path": (str,), "file_text": (str,), "old_str": (str,), "new_str": (str,),
     "view_range": (list,), "insert_line": (int,), "enable_linting": (bool,),
@@ -123,7 +125,9 @@ class _Editor(_aci.OHEditor):  # pyright: ignore[reportUntypedBaseClass]
         self.validate_file(path)
         return path.read_bytes()
 
-    def read_file(self, path: Path, start_line: int | None = None, end_line: int | None = None, encoding: str = "") -> str:
+    def read_file(
+        self, path: Path, start_line: int | None = None, end_line: int | None = None, encoding: str = ""
+    ) -> str:
         text = textfile.normalise(textfile.decode(self._bytes(path))[0])
         if start_line is None or end_line is None:
             return text
@@ -136,7 +140,9 @@ class _Editor(_aci.OHEditor):  # pyright: ignore[reportUntypedBaseClass]
         try:
             data = textfile.encode(text, style)
         except UnicodeEncodeError as error:
-            raise _exceptions.ToolError(f"Nothing was written to {path}: the text holds a character that cannot be encoded.") from error
+            raise _exceptions.ToolError(
+                f"Nothing was written to {path}: the text holds a character that cannot be encoded."
+            ) from error
         if not path.parent.is_dir():
             raise _exceptions.ToolError(f"Nothing was written: the folder {path.parent} does not exist.")
         textfile.replace(str(path), data)
@@ -156,20 +162,26 @@ class _Editor(_aci.OHEditor):  # pyright: ignore[reportUntypedBaseClass]
         with path.open("rb") as file:
             binary = textfile.is_binary(file.read(textfile.SAMPLE))
         if binary and not self.is_supported_binary_file(path):
-            raise _exceptions.FileValidationError(path=str(path), reason="the file is binary and cannot be shown or edited as text")
+            raise _exceptions.FileValidationError(
+                path=str(path), reason="the file is binary and cannot be shown or edited as text"
+            )
 
     def _count_lines(self, path: Path, encoding: str = "") -> int:
         return len(_lines(self.read_file(path)))
 
     # Commands that OHEditor gets wrong.
 
-    def str_replace(self, path: Path, old_str: str, new_str: str | None, enable_linting: bool, encoding: str = "") -> CLIResult:
+    def str_replace(
+        self, path: Path, old_str: str, new_str: str | None, enable_linting: bool, encoding: str = ""
+    ) -> CLIResult:
         old, new = textfile.normalise(old_str), textfile.normalise(new_str or "")
         if not old:
             raise _exceptions.ToolError("No replacement was performed, old_str is empty.")
         text = self.read_file(path)
         if old not in text:
-            raise _exceptions.ToolError(f"No replacement was performed, old_str did not appear verbatim in {path}.{_near(old, text)}")
+            raise _exceptions.ToolError(
+                f"No replacement was performed, old_str did not appear verbatim in {path}.{_near(old, text)}"
+            )
         return super().str_replace(path, old, new, enable_linting)
 
     def insert(self, path: Path, insert_line: int, new_str: str, enable_linting: bool, encoding: str = "") -> CLIResult:
@@ -192,7 +204,9 @@ class _Editor(_aci.OHEditor):  # pyright: ignore[reportUntypedBaseClass]
         window = _aci.SNIPPET_CONTEXT_WINDOW
         first = max(0, line - window)
         snippet = "".join(_lines(new)[first : line + window + count])
-        message = f"The file {path} has been edited. {self._make_output(snippet, 'a snippet of the edited file', first + 1)}"
+        message = (
+            f"The file {path} has been edited. {self._make_output(snippet, 'a snippet of the edited file', first + 1)}"
+        )
         if lint:
             message += "\n" + self._run_linting(old, new, path) + "\n"
         message += "Review the changes and make sure they are as expected. Edit the file again if necessary."
@@ -205,10 +219,14 @@ class _Editor(_aci.OHEditor):  # pyright: ignore[reportUntypedBaseClass]
         before = past.pop()
         if before is None:
             path.unlink()
-            return _results.CLIResult(output=f"Last edit to {path} undone successfully: the file is removed.", path=str(path))
+            return _results.CLIResult(
+                output=f"Last edit to {path} undone successfully: the file is removed.", path=str(path)
+            )
         textfile.replace(str(path), before)
         text = self.read_file(path)
-        return _results.CLIResult(output=f"Last edit to {path} undone successfully. {self._make_output(text, str(path))}", path=str(path))
+        return _results.CLIResult(
+            output=f"Last edit to {path} undone successfully. {self._make_output(text, str(path))}", path=str(path)
+        )
 
     def view(self, path: Path, view_range: list[int] | None = None) -> CLIResult:
         if not path.is_dir():
@@ -262,7 +280,9 @@ def _listing(folder: Path) -> str:
     text = f"Here's the files and directories up to {DEPTH} levels deep in {folder}, excluding hidden items:\n"
     text += "\n".join([f"{folder}/", *found])
     if hidden:
-        text += f"\n\n{hidden} hidden files/directories in this directory are excluded. You can use 'ls -la' to see them."
+        text += (
+            f"\n\n{hidden} hidden files/directories in this directory are excluded. You can use 'ls -la' to see them."
+        )
     return text
 
 
@@ -303,9 +323,13 @@ class GuardedEditor:
         given = {name: value for name, value in call.items() if value is not None}
         for name, value in given.items():
             if name not in PARAMETERS:
-                raise _exceptions.ToolError(f"Unknown parameter `{name}`. The parameters are: {', '.join(sorted(PARAMETERS))}.")
+                raise _exceptions.ToolError(
+                    f"Unknown parameter `{name}`. The parameters are: {', '.join(sorted(PARAMETERS))}."
+                )
             if not isinstance(value, _KINDS[name]) or (isinstance(value, bool) and bool not in _KINDS[name]):
-                raise _exceptions.ToolError(f"Invalid `{name}` parameter: it should be of type {_KINDS[name][0].__name__}.")
+                raise _exceptions.ToolError(
+                    f"Invalid `{name}` parameter: it should be of type {_KINDS[name][0].__name__}."
+                )
         for name in ("command", "path"):
             if name not in given:
                 raise _exceptions.ToolError(f"Parameter `{name}` is required.")

@@ -82,7 +82,12 @@ class RemoteSandbox:
     ) -> ExecResult:
         """See :meth:`sandbox.protocol.Sandbox.run`. ``on_output`` is called with pieces of output while the command runs."""
         limit = self.limits.command_s if timeout_s is None else timeout_s
-        params = {"command": command, "timeout_s": limit, "limit": self.limits.output_chars, "stream": on_output is not None}
+        params = {
+            "command": command,
+            "timeout_s": limit,
+            "limit": self.limits.output_chars,
+            "stream": on_output is not None,
+        }
         return ExecResult(**await self._request("run", params, limit + GRACE_S, on_output))
 
     async def edit(self, **call: Any) -> EditResult:

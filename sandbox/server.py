@@ -100,7 +100,9 @@ class Server:
                 params = {**params, "number": number}
             self._lanes[lane].put(lambda: self._answer(number, verb, params))
         else:
-            self._send({"id": number, "error": {"code": wire.UNKNOWN_METHOD, "message": f"no verb is called {method!r}"}})
+            self._send(
+                {"id": number, "error": {"code": wire.UNKNOWN_METHOD, "message": f"no verb is called {method!r}"}}
+            )
 
     def _answer(self, number: Any, verb: Verb, params: dict[str, Any]) -> None:
         try:

@@ -60,7 +60,9 @@ class Shell:
         os.set_blocking(self._output, False)
         threading.Thread(target=self._drain_forever, name="drain", daemon=True).start()
 
-    def run(self, command: str, timeout_s: float, limit: int, cancel: Cancel, listener: Sink | None = None) -> dict[str, Any]:
+    def run(
+        self, command: str, timeout_s: float, limit: int, cancel: Cancel, listener: Sink | None = None
+    ) -> dict[str, Any]:
         """Run ``command`` and answer the fields of an ``ExecResult``."""
         if "\0" in command:
             return _result("a command cannot hold a null character\n", 2)
@@ -179,7 +181,10 @@ class Shell:
             os.kill(self._process.pid, signal.SIGKILL)
         self._forget()
         left = "" if dead else " (some processes could not be killed)"
-        return None, f"\n[the command {why}: it and all that it started were killed{left}, and the shell was restarted]\n"
+        return (
+            None,
+            f"\n[the command {why}: it and all that it started were killed{left}, and the shell was restarted]\n",
+        )
 
     # -- output -------------------------------------------------------------------------------------------------------
 

@@ -33,10 +33,34 @@ COMMAND = (f"{MOUNT}/bin/python3", "-I", "-S", f"{MOUNT}/core")
 FORMAT = "4"
 """Raised when the making of a toolbox changes, so that older ones are not taken for it."""
 
-INSIDE = ("wire", "tree", "processes", "output", "shell", "server", "textfile", "editor", "language", "jail", "zygote")
+INSIDE = (
+    "boot",
+    "wire",
+    "tree",
+    "processes",
+    "output",
+    "shell",
+    "server",
+    "textfile",
+    "editor",
+    "language",
+    "jail",
+    "zygote",
+)
 """Our modules that run inside."""
 UNUSED = frozenset(
-    ("test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "site-packages", "dist-packages", "__phello__")
+    (
+        "test",
+        "tests",
+        "idlelib",
+        "tkinter",
+        "turtledemo",
+        "ensurepip",
+        "lib2to3",
+        "site-packages",
+        "dist-packages",
+        "__phello__",
+    )
 )
 """Parts of the standard library that no sandbox needs, by folder name at its top."""
 EDITOR = (
@@ -44,6 +68,26 @@ EDITOR = (
     ("cachetools", ()),
 )
 """Distributions of the editor layer, with the parts that it needs (none named: all)."""
+
+_MAIN = """\"\"\"Starts the tool server, or one stage of a local backend.\"\"\"
+
+import json
+import sys
+
+arguments = sys.argv[1:]
+if arguments[:1] == ["start"]:
+    from sandbox.zygote import start
+
+    start(json.loads(arguments[1]))
+elif arguments[:1] == ["zygote"]:
+    from sandbox.zygote import main
+
+    main(arguments[1])
+else:
+    from sandbox.server import main
+
+    main(arguments)
+"""
 
 Fill = Callable[[Path], None]
 
@@ -143,7 +187,12 @@ def _open_to_all(folder: Path) -> None:
     """Readable by any user: the sandbox's user is not the one who made it."""
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
-            path.chmod(path.stat().st_mode & 0o111 | 0o644 | (0o111 if path.is_dir() else 0) | (path.stat().st_mode & 0o100) // 0o100 * 0o111)
+            path.chmod(
+                path.stat().st_mode & 0o111
+                | 0o644
+                | (0o111 if path.is_dir() else 0)
+                | (path.stat().st_mode & 0o100) // 0o100 * 0o111
+            )
 
 
 def _assemble(parts: tuple[Part, ...], home: Path, folder: Path) -> None:
@@ -180,7 +229,13 @@ def _fill_python(folder: Path) -> None:
 
     def skipped(where: str, names: list[str]) -> list[str]:
         top = Path(where) == stdlib
-        return [name for name in names if (top and (name in UNUSED or name.startswith("config-"))) or name.endswith(".opt-2.pyc")]
+        return [
+            name
+            for name in names
+            if (top and (name in UNUSED or name.startswith("config-")))
+            or name.endswith(".opt-2.pyc")
+            or name.startswith("_tkinter.")
+        ]
 
     shutil.copytree(stdlib, library, ignore=skipped, symlinks=True)
     _compile(library)
@@ -207,13 +262,17 @@ def _bundle(target: Path, binaries: list[Path]) -> None:
 
 def _needed(binaries: list[Path]) -> dict[str, str]:
     """Shared libraries by name, as the system's own loader resolves them."""
-    done = subprocess.run(["ldd", *map(str, binaries)], capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+    done = subprocess.run(
+        ["ldd", *map(str, binaries)], capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
+    )
     pairs = (line.split(" => ") for line in done.stdout.splitlines() if " => /" in line)
     return {name.strip(): path.split(" (")[0].strip() for name, path in pairs}
 
 
 def _patch_program(program: Path) -> None:
-    _patchelf("--set-interpreter", f"{MOUNT}/lib/loader.so", "--force-rpath", "--set-rpath", f"{MOUNT}/lib", str(program))
+    _patchelf(
+        "--set-interpreter", f"{MOUNT}/lib/loader.so", "--force-rpath", "--set-rpath", f"{MOUNT}/lib", str(program)
+    )
 
 
 def _patchelf(*arguments: str) -> str:
@@ -235,8 +294,7 @@ def _fill_core(folder: Path) -> None:
         if (here / f"{name}.py").is_file():
             shutil.copy2(here / f"{name}.py", package)
     (package / "__init__.py").write_text('"""The part of the sandbox package that runs inside."""\n')
-    main = "import sys\n\nfrom sandbox.server import main\n\nmain(sys.argv[1:])\n"
-    (folder / "__main__.py").write_text(main)
+    (folder / "__main__.py").write_text(_MAIN)
     _compile(folder)
 
 

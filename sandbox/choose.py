@@ -1,0 +1,47 @@
+"""The choice of a backend, with its reason.
+
+``auto`` takes docker when an engine answers and holds a usable image, else local. A backend that was named is taken or refused
+with the way out, never replaced by another.
+"""
+
+from __future__ import annotations
+
+from sandbox.config import SandboxConfig
+from sandbox.protocol import Backend, Limits, SandboxError
+
+
+def choose(config: SandboxConfig) -> tuple[Backend, str]:
+    """The backend that ``config`` asks for, not started, and why it was taken. Raises :class:`SandboxError`."""
+    if config.backend == "local":
+        return _local(config), "local sandboxes, as configured"
+    missing = _docker_missing(config)
+    if not missing:
+        reason = "as configured" if config.backend == "docker" else "an engine answers and has a usable image"
+        return _docker(config), f"docker sandboxes: {reason}"
+    if config.backend == "docker":
+        raise SandboxError(f"docker sandboxes cannot be used: {missing}.")
+    return _local(config), f"local sandboxes: {missing}"
+
+
+def _local(config: SandboxConfig) -> Backend:
+    from sandbox.local import LocalBackend
+
+    if config.limits.cpus != Limits().cpus:
+        raise SandboxError("limits.cpus is not honoured by local sandboxes: leave it out, or take docker.")
+    return LocalBackend(unsafe=config.unsafe_local)
+
+
+def _docker_missing(config: SandboxConfig) -> str:
+    """Why docker cannot be used; empty when it can."""
+    try:
+        from sandbox.images import unusable
+    except ImportError:
+        return "the docker SDK is not installed (install the [agent] extra)"
+    reason = unusable()
+    return "" if not reason else reason.rstrip(".")
+
+
+def _docker(config: SandboxConfig) -> Backend:
+    from sandbox.docker import DockerBackend
+
+    return DockerBackend(image=config.image)

@@ -1,0 +1,59 @@
+"""What the inside of a sandbox looks like, the same over every backend: places, environment, settings of the tool server."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import Any
+
+from sandbox.protocol import WORKSPACE, Limits, Spec
+from sandbox.toolbox import MOUNT
+
+SITE = "/opt/site"
+"""Where a task's site-packages are mounted, read-only."""
+HOME = "/tmp/home"
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DISK_MB = 1024
+"""Size of the workspace and of the folder for temporary files where these are memory file systems, and of any one file, in MiB."""
+
+
+def environment(
+    spec: Spec, workspace: str = WORKSPACE, site: str = SITE, home: str = HOME, bin_: str = f"{MOUNT}/bin"
+) -> dict[str, str]:
+    """The whole environment of commands: nothing of the host's comes through.
+
+    The task's own source stands before its site-packages, as with a development install.
+    """
+    source = posixpath.normpath(posixpath.join(workspace, spec.source_root))
+    return {
+        "PATH": f"{bin_}:{SYSTEM_PATH}",
+        "HOME": home,
+        "USER": "dojo",
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+        "TERM": "dumb",
+        "PAGER": "cat",
+        "PYTHONPATH": f"{source}:{site}" if spec.site else source,
+        "PYTHONHASHSEED": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def rlimits(limits: Limits) -> dict[str, int]:
+    """Limits of commands by rlimit, for backends that have no control group. Memory counts per process."""
+    return {
+        "RLIMIT_AS": limits.memory_mb << 20,
+        "RLIMIT_NPROC": limits.pids,
+        "RLIMIT_FSIZE": DISK_MB << 20,
+        "RLIMIT_NOFILE": 1024,
+        "RLIMIT_CORE": 0,
+    }
+
+
+def settings(spec: Spec, *, rlimited: bool = True, **places: str) -> dict[str, Any]:
+    """Settings of the tool server for ``spec``; ``places`` as in :func:`environment`."""
+    return {
+        "root": places.get("workspace", WORKSPACE),
+        "env": environment(spec, **places),
+        "limits": rlimits(spec.limits) if rlimited else {"RLIMIT_CORE": 0},
+        "editor": spec.editor,
+    }

@@ -1,0 +1,171 @@
+"""The ``local`` backend: sandboxes on this machine without an engine, in namespaces of our own.
+
+A sandbox is a fork of a warm process (:mod:`sandbox.zygote`) behind the walls of :mod:`sandbox.jail`: a root of its own in memory, a
+private copy of the tree, no network, no sight of other processes, an unprivileged user. Nothing of it is on disk, so nothing is left
+behind however the parent ends. Without any file-system confinement :meth:`LocalBackend.open` refuses, unless told otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from sandbox import toolbox
+from sandbox.inside import DISK_MB, settings
+from sandbox.protocol import SandboxError, Spec
+from sandbox.remote import RemoteSandbox
+
+START_S = 20.0
+END_S = 10.0
+"""Patience with a sandbox's end before it is killed, in seconds."""
+
+
+class LocalBackend:
+    """Starts sandboxes in namespaces. Use it from one event loop."""
+
+    name = "local"
+
+    def __init__(self, unsafe: bool = False) -> None:
+        self._unsafe = unsafe
+        self._zygote: _Zygote | None = None
+        self._lock = asyncio.Lock()
+        self._open: set[RemoteSandbox] = set()
+
+    async def open(self, spec: Spec) -> RemoteSandbox:
+        """A fresh sandbox. Raises :class:`SandboxError`."""
+        for folder in (spec.tree, spec.site):
+            if folder is not None and not await asyncio.to_thread(Path(folder).is_dir):
+                raise SandboxError(f"there is no folder {folder} to open a sandbox on")
+        zygote = await self._warm()
+        sandbox = await zygote.fork(spec)
+        self._open.add(sandbox)
+        return sandbox
+
+    async def close(self) -> None:
+        for sandbox in list(self._open):
+            await sandbox.close()
+        self._open.clear()
+        if self._zygote is not None:
+            await self._zygote.close()
+            self._zygote = None
+
+    async def _warm(self) -> _Zygote:
+        async with self._lock:
+            if self._zygote is None or self._zygote.dead:
+                box = await asyncio.to_thread(toolbox.build)
+                self._zygote = await _Zygote.start(box)
+            return self._zygote
+
+
+class _Zygote:
+    """The warm process as seen from outside."""
+
+    def __init__(self, process: asyncio.subprocess.Process, control: socket.socket) -> None:
+        self._process, self._control = process, control
+        self._numbers = itertools.count(1)
+        self._gone: dict[int, asyncio.Future[int]] = {}
+        self._ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self.dead = False
+        asyncio.get_running_loop().add_reader(control, self._hear)
+
+    @classmethod
+    async def start(cls, box: Path) -> _Zygote:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        with theirs:
+            arguments = json.dumps(
+                {"control": theirs.fileno(), "toolbox": str(box), "debug": bool(os.environ.get("REPODOJO_DEBUG"))}
+            )
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-I", "-S", str(box / "core"), "start", arguments,
+                pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL, env={"LANG": "C.UTF-8"}, cwd="/", start_new_session=True,
+            )  # fmt: skip
+        zygote = cls(process, ours)
+        try:
+            await asyncio.wait_for(asyncio.shield(zygote._ready), START_S)
+        except TimeoutError as error:
+            await zygote.close()
+            raise SandboxError(f"the local backend did not start within {START_S:g} s") from error
+        except SandboxError:
+            await zygote.close()
+            raise
+        return zygote
+
+    async def fork(self, spec: Spec) -> RemoteSandbox:
+        number = next(self._numbers)
+        plan = {
+            "tree": os.path.realpath(spec.tree),
+            "site": os.path.realpath(spec.site) if spec.site else None,
+            "disk_mb": DISK_MB,
+        }
+        message = json.dumps({"id": number, "plan": plan, "settings": settings(spec)}).encode()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._gone[number] = asyncio.get_running_loop().create_future()
+            try:
+                socket.send_fds(self._control, [message], [theirs.fileno()])
+            except OSError as error:
+                ours.close()
+                raise SandboxError(f"the local backend is gone: {error}") from error
+        reader, writer = await asyncio.open_connection(sock=ours)
+        sandbox = RemoteSandbox(reader, writer, lambda: self._end(number), "local", limits=spec.limits)
+        await sandbox.start(START_S)
+        return sandbox
+
+    async def _end(self, number: int) -> None:
+        """Wait for the sandbox's last process; kill it when it stays."""
+        gone = self._gone.get(number)
+        if gone is None:
+            return
+        try:
+            await asyncio.wait_for(asyncio.shield(gone), END_S)
+        except TimeoutError:
+            with contextlib.suppress(OSError):
+                self._control.send(json.dumps({"kill": number}).encode())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(gone), END_S)
+        self._gone.pop(number, None)
+
+    def _hear(self) -> None:
+        try:
+            data = self._control.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._lost("the local backend's process died")
+            return
+        message = json.loads(data)
+        if "gone" in message and (gone := self._gone.get(message["gone"])) and not gone.done():
+            gone.set_result(message["status"])
+        elif "ready" in message and not self._ready.done():
+            self._ready.set_result(message)
+        elif "failed" in message and not self._ready.done():
+            self._ready.set_exception(SandboxError(f"no namespaces here: {message['failed']}"))
+
+    def _lost(self, why: str) -> None:
+        self.dead = True
+        asyncio.get_running_loop().remove_reader(self._control)
+        if not self._ready.done():
+            self._ready.set_exception(SandboxError(why))
+        for gone in self._gone.values():
+            if not gone.done():
+                gone.set_result(-1)
+
+    async def close(self) -> None:
+        if not self.dead:
+            self._lost("the local backend was closed")
+        self._control.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), END_S)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
