@@ -22,6 +22,10 @@ class PatchError(ValueError):
     """A patch that cannot be read or does not fit the tree. The message says where."""
 
 
+class UnsafePath(PatchError):
+    """A path that leaves the tree or enters version control: no accident of an honest diff."""
+
+
 @dataclass
 class Hunk:
     """Lines to be found at ``start`` (counted from 0) and what replaces them."""
@@ -264,7 +268,7 @@ def _checked(change: Change) -> Change:
     for name in names:
         parts = name.split("/")
         if any(part in ("", ".", "..") or part.lower() == ".git" for part in parts) or "\0" in name:
-            raise PatchError(f"{name!r}: not a path inside the tree")
+            raise UnsafePath(f"{name!r}: not a path inside the tree")
     if not names:
         raise PatchError("a section of the patch names no file")
     return change

@@ -48,6 +48,12 @@ def read_frozen(root: Path) -> Tree:
     return read_tree(root)
 
 
+@lru_cache(maxsize=64)
+def frozen_manifest(root: Path) -> Mapping[str, str]:
+    """:func:`manifest` of such a folder, remembered."""
+    return manifest(read_frozen(root))
+
+
 def _entry(path: Path) -> Entry | None:
     mode = path.lstat().st_mode
     if stat.S_ISLNK(mode):
