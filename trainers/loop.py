@@ -220,8 +220,8 @@ class _Run:
         scored = score(trajectories, config.group, self.components.scorer)
         numbers = self.machine.learner.update(scored.rows) if scored.rows else {}
         rests = self.state.rests | self._tired(order, prompts, scored)
+        shelf.forget(self.state.step)
         self._change(step=self.state.step + 1, frontier=frontier, rests=rests)
-        shelf.forget()
         timing = {"play": played - began, "update": time.monotonic() - played}
         self._record(prompts, scored, numbers, timing)
 

@@ -28,9 +28,9 @@ class Shelf:
         self._store.append(trajectory)
         self._index[trajectory.key] = trajectory
 
-    def forget(self) -> None:
-        """Drop the index: its step is done."""
-        self._index.clear()
+    def forget(self, step: int) -> None:
+        """Drop a step that is done from memory. Later ones, left by a kill before their checkpoint, stay."""
+        self._index = {key: trajectory for key, trajectory in self._index.items() if key.step > step}
 
 
 def lines(path: Path) -> int:
