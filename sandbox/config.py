@@ -15,7 +15,8 @@ class SandboxConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     backend: Literal["auto", "docker", "local"] = "auto"
-    """``auto`` takes docker where an engine answers and holds a usable image, else local; the choice is printed with its reason."""
+    """``auto`` takes docker where an engine answers and holds a usable image, else local; the choice is printed with
+    its reason."""
     image: str | None = None
     """Image of docker sandboxes whose task names none; ``None`` takes the one that ``dojo images build`` made."""
     limits: Limits = Limits()

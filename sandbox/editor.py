@@ -1,14 +1,19 @@
 """openhands-aci's OHEditor behind a guard. Its five commands, its messages; none of its nine known faults.
 
-OHEditor decides and words, the guard owns every contact with the file system: paths are resolved (links included) and must lie
-in the workspace; text is read and written by :mod:`sandbox.textfile`, so that mode, line ends, encoding and a missing final
-newline survive; folders are listed without a shell; ``old_str`` matches verbatim or not at all; undo brings back the exact bytes,
-or removes the file where the edit made it. Messages name the workspace by its place in the sandbox, never by a path of the host.
+OHEditor decides and words, the guard owns every contact with the file system: paths are resolved (links included) and
+must lie in the workspace; text is read and written by :mod:`sandbox.textfile`, so that mode, line ends, encoding and a
+missing final newline survive; folders are listed without a shell; ``old_str`` matches verbatim or not at all; undo
+brings back the exact bytes, or removes the file where the edit made it. Messages name the workspace by its place in the
+sandbox, never by a path of the host.
 
-Importing openhands-aci as it is takes 1.2 s of CPU: modules for conversions, encoding guesses and linters, whose work the guard does
-itself or refuses, are replaced by stand-ins before the import; and the root logger, which the import sets to DEBUG, is put back.
-Linting reports new syntax errors of Python; undefined names are the language server's business.
+Importing openhands-aci as it is takes 1.2 s of CPU: modules for conversions, encoding guesses and linters, whose work
+the guard does itself or refuses, are replaced by stand-ins before the import; and the root logger, which the import
+sets to DEBUG, is put back. Linting reports new syntax errors of Python; undefined names are the language server's
+business.
 """
+
+# Plain system calls: this runs inside, once per file and per command.
+# ruff: noqa: PTH208
 
 from __future__ import annotations
 
@@ -192,11 +197,9 @@ class _Editor(_aci.OHEditor):  # pyright: ignore[reportUntypedBaseClass]
             raise _exceptions.EditorToolParameterInvalidError("insert_line", insert_line, hint)
         added = textfile.normalise(new_str)
         before, after = "".join(lines[:insert_line]), "".join(lines[insert_line:])
-        if before and not before.endswith("\n"):
-            # After a last line without a newline: it gets one, and the new last line has none, as before.
-            result = f"{before}\n{added}"
-        else:
-            result = f"{before}{added}\n{after}"
+        # After a last line without a newline: it gets one, and the new last line has none, as before.
+        bare = before and not before.endswith("\n")
+        result = f"{before}\n{added}" if bare else f"{before}{added}\n{after}"
         self.write_file(path, result)
         return self._inserted(path, insert_line, added.count("\n") + 1, text, result, enable_linting)
 

@@ -1,4 +1,5 @@
-"""What the inside of a sandbox looks like, the same over every backend: places, environment, settings of the tool server."""
+"""What the inside of a sandbox looks like, the same over every backend: places, environment, settings of the tool
+server."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ SITE = "/opt/site"
 HOME = "/tmp/home"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DISK_MB = 1024
-"""Size of the workspace and of the folder for temporary files where these are memory file systems, and of any one file, in MiB."""
+"""Size of the workspace and of the folder for temporary files where these are memory file systems, and of any one
+file, in MiB."""
 
 
 def environment(
@@ -55,5 +57,5 @@ def settings(spec: Spec, *, rlimited: bool = True, **places: str) -> dict[str, A
         "root": places.get("workspace", WORKSPACE),
         "env": environment(spec, **places),
         "limits": rlimits(spec.limits) if rlimited else {"RLIMIT_CORE": 0},
-        "editor": spec.editor,
+        "extra_paths": [places.get("site", SITE)] if spec.site else [],
     }

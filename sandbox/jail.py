@@ -1,10 +1,15 @@
-"""Namespaces by system calls: the walls of the ``local`` backend. Standard library only; runs before and inside sandboxes.
+"""Namespaces by system calls: the walls of the ``local`` backend. Standard library only; runs before and inside
+sandboxes.
 
-Two stages. :func:`enter_base` gives the calling process a root of its own in memory: the host's programs read-only, the toolbox at its
-place, no other part of the host but a way back at :data:`HOST`. From there each sandbox takes namespaces of its own, mounts its own
-workspace and temporary folders, drops the way back, becomes an unprivileged user in a user namespace of its own, and loses every
-capability for good (:func:`enter_sandbox`). Errors are ``OSError`` that name the step.
+Two stages. :func:`enter_base` gives the calling process a root of its own in memory: the host's programs read-only, the
+toolbox at its place, no other part of the host but a way back at :data:`HOST`. From there each sandbox takes namespaces
+of its own, mounts its own workspace and temporary folders, drops the way back, becomes an unprivileged user in a user
+namespace of its own, and loses every capability for good (:func:`enter_sandbox`). Errors are ``OSError`` that name the
+step.
 """
+
+# Plain system calls: this runs inside, once per file and per command.
+# ruff: noqa: PTH102, PTH103, PTH110, PTH114, PTH115, PTH116, PTH211
 
 from __future__ import annotations
 
@@ -205,7 +210,8 @@ def _fill_dev() -> None:
 
 
 def enter_sandbox(plan: Plan, owner: int) -> None:
-    """From the base, as the first process of a PID namespace: everything but the loss of rights. ``owner`` owns the files."""
+    """From the base, as the first process of a PID namespace: everything but the loss of rights. ``owner`` owns the
+    files."""
     from sandbox import tree
 
     os.unshare(os.CLONE_NEWNS | os.CLONE_NEWNET | os.CLONE_NEWIPC | os.CLONE_NEWUTS)

@@ -11,11 +11,11 @@ from sandbox import processes
 class Language:
     """Answers lanser verbs for one workspace; the language server starts at the first one and stays."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, extra_paths: tuple[str, ...] = ()) -> None:
         # On the import path only once the layer is: see the tool server.
         from lsp.inside import Inside
 
-        self._inside = Inside(root)
+        self._inside = Inside(root, extra_paths)
         self._loop = asyncio.new_event_loop()
 
     def __call__(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:

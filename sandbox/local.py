@@ -1,8 +1,9 @@
 """The ``local`` backend: sandboxes on this machine without an engine, in namespaces of our own.
 
-A sandbox is a fork of a warm process (:mod:`sandbox.zygote`) behind the walls of :mod:`sandbox.jail`: a root of its own in memory, a
-private copy of the tree, no network, no sight of other processes, an unprivileged user. Nothing of it is on disk, so nothing is left
-behind however the parent ends. Without any file-system confinement :meth:`LocalBackend.open` refuses, unless told otherwise.
+A sandbox is a fork of a warm process (:mod:`sandbox.zygote`) behind the walls of :mod:`sandbox.jail`: a root of its own
+in memory, a private copy of the tree, no network, no sight of other processes, an unprivileged user. Nothing of it is
+on disk, so nothing is left behind however the parent ends. Without any file-system confinement
+:meth:`LocalBackend.open` refuses, unless told otherwise.
 """
 
 from __future__ import annotations
@@ -80,13 +81,16 @@ class _Zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         with theirs:
-            arguments = json.dumps(
-                {"control": theirs.fileno(), "toolbox": str(box), "debug": bool(os.environ.get("REPODOJO_DEBUG"))}
-            )
+            debug = bool(os.environ.get("REPODOJO_DEBUG"))
+            arguments = json.dumps({"control": theirs.fileno(), "toolbox": str(box), "debug": debug})
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-S", str(box / "core"), "start", arguments,
-                pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL, env={"LANG": "C.UTF-8"}, cwd="/", start_new_session=True,
-            )  # fmt: skip
+                *(sys.executable, "-I", "-S", str(box / "core"), "start", arguments),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                env={"LANG": "C.UTF-8"},
+                cwd="/",
+                start_new_session=True,
+            )
         zygote = cls(process, ours)
         try:
             await asyncio.wait_for(asyncio.shield(zygote._ready), START_S)

@@ -1,7 +1,7 @@
 """A sandbox without walls for actions that need none: files, the editor and manifests, but no command is ever run.
 
-It is the real double of a sandbox: scripted episodes that only edit are played here by the thousand, with the same editor
-and the same hashes as inside. ``run`` answers a refusal; nothing that a model wrote is executed.
+It is the real double of a sandbox: scripted episodes that only edit are played here by the thousand, with the same
+editor and the same hashes as inside. ``run`` answers a refusal; nothing that a model wrote is executed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""A command's output, kept head and tail: whatever comes is taken at once, so that no writer ever waits for a reader."""
+"""A command's output, kept head and tail: whatever comes is taken at once, so that no writer ever waits for a
+reader."""
 
 from __future__ import annotations
 

@@ -1,9 +1,12 @@
 """The processes below the tool server: found, killed, reaped.
 
-The server is PID 1 of its namespace or a child subreaper, so that whatever a command leaves behind becomes its child and can
-be found however often it forked. Its own helpers (language servers) stay in the server's session, which no other process
-can join; every shell starts a session of its own. So *foreign* means: a descendant in another session.
+The server is PID 1 of its namespace or a child subreaper, so that whatever a command leaves behind becomes its child
+and can be found however often it forked. Its own helpers (language servers) stay in the server's session, which no
+other process can join; every shell starts a session of its own. So *foreign* means: a descendant in another session.
 """
+
+# Plain system calls: this runs inside, once per file and per command.
+# ruff: noqa: PTH123, PTH208
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def table() -> dict[int, Process]:
 
 def _read(pid: int) -> Process | None:
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+        with open(f"/proc/{pid}/stat", "rb") as file:
             text = file.read()
     except OSError:
         return None
@@ -94,7 +97,7 @@ def _children() -> list[int]:
     try:
         found: list[int] = []
         for task in os.listdir("/proc/self/task"):
-            with open(f"/proc/self/task/{task}/children", "rb") as file:  # noqa: PTH123
+            with open(f"/proc/self/task/{task}/children", "rb") as file:
                 found += map(int, file.read().split())
         return found
     except OSError:

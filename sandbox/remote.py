@@ -1,8 +1,8 @@
 """The verbs of a sandbox from outside, over any pair of streams to a tool server.
 
-Requests carry ids and may overlap. Every request has a deadline on this side too, so that a stopped server is an error and
-not a hang; a cancelled request is cancelled inside as well. When the stream ends, every request in flight and every later
-one raises :class:`SandboxError` with the cause.
+Requests carry ids and may overlap. Every request has a deadline on this side too, so that a stopped server is an error
+and not a hang; a cancelled request is cancelled inside as well. When the stream ends, every request in flight and every
+later one raises :class:`SandboxError` with the cause.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ class RemoteSandbox:
     async def run(
         self, command: str, timeout_s: float | None = None, on_output: Callable[[str], None] | None = None
     ) -> ExecResult:
-        """See :meth:`sandbox.protocol.Sandbox.run`. ``on_output`` is called with pieces of output while the command runs."""
+        """See :meth:`sandbox.protocol.Sandbox.run`. ``on_output`` is called with pieces of output while the command
+        runs."""
         limit = self.limits.command_s if timeout_s is None else timeout_s
         params = {
             "command": command,

@@ -1,9 +1,11 @@
-"""The tool server: the one process of ours inside a sandbox. Standard library only; other layers are loaded when first used.
+"""The tool server: the one process of ours inside a sandbox. Standard library only; other layers are loaded when first
+used.
 
 Frames of :mod:`sandbox.wire` come on standard input and leave on standard output; both are moved to private descriptors
-first, so that no child inherits them, and the process is undumpable, so that no child of the same user can reach them through
-``/proc``. Requests go to three lanes (shell, files, language server), each with a thread made at start: a time-out, a
-cancel and a ping work while a command runs, even where no new thread can be started. The server exits when its input ends.
+first, so that no child inherits them, and the process is undumpable, so that no child of the same user can reach them
+through ``/proc``. Requests go to three lanes (shell, files, language server), each with a thread made at start: a
+time-out, a cancel and a ping work while a command runs, even where no new thread can be started. The server exits when
+its input ends.
 
 It is meant to be PID 1 of its namespace: there ``kill -9 -1`` cannot reach it, and it reaps what commands leave behind.
 """
@@ -24,8 +26,15 @@ from sandbox import processes, tree, wire
 from sandbox.shell import Cancel, Shell
 
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
-DEFAULTS: dict[str, Any] = {"root": "/workspace", "layers": "/opt/repodojo/layers", "limits": {}, "env": None}
-"""Settings: the workspace, where layers lie, rlimits of commands by name (``RLIMIT_AS`` and so on), their environment."""
+DEFAULTS: dict[str, Any] = {
+    "root": "/workspace",
+    "layers": "/opt/repodojo/layers",
+    "limits": {},
+    "env": None,
+    "extra_paths": [],
+}
+"""Settings: the workspace, where layers lie, rlimits of commands by name (``RLIMIT_AS`` and so on), their environment
+(``None``: this process's own), further import roots for the language server."""
 
 Verb = Callable[..., Any]
 
@@ -151,7 +160,7 @@ class Server:
             layer(self._settings["layers"], "lsp")
             from sandbox.language import Language
 
-            self._lsp = Language(self._root)
+            self._lsp = Language(self._root, tuple(self._settings["extra_paths"]))
         return self._lsp(verb, args)
 
 

@@ -1,10 +1,13 @@
 """A persistent shell: environment and working directory live from one command to the next.
 
-A command is given to the shell's standard input as one quoted ``eval``; its end and status come back on a pipe of their own
-under a random name, so nothing that a command prints can be taken for its end. The output pipe outlives shells and is always
-drained. A command reads ``/dev/null``; redirections that it makes for the shell itself are undone. Where the shell ends
-(``exit``, ``exec``) or is killed on time-out, the next command meets a new one in the same folder.
+A command is given to the shell's standard input as one quoted ``eval``; its end and status come back on a pipe of their
+own under a random name, so nothing that a command prints can be taken for its end. The output pipe outlives shells and
+is always drained. A command reads ``/dev/null``; redirections that it makes for the shell itself are undone. Where the
+shell ends (``exit``, ``exec``) or is killed on time-out, the next command meets a new one in the same folder.
 """
+
+# Plain system calls: this runs inside, once per file and per command.
+# ruff: noqa: PTH112, PTH115
 
 from __future__ import annotations
 
@@ -99,15 +102,17 @@ class Shell:
         become = 'exec -a bash "$@"' if bash else 'exec "$@"'
         self._printf = "builtin printf" if bash else "command printf"
         # The two pipes get their fixed numbers in a child that only renumbers and becomes the shell.
-        renumber = f"exec {STATUS_FD}>&{status_write} {OUTPUT_FD}>&{self._output_write} {status_write}>&- {self._output_write}>&-"
+        given = (status_write, self._output_write)
+        moved = " ".join(f"{to}>&{fd}" for to, fd in zip((STATUS_FD, OUTPUT_FD), given, strict=True))
+        renumber = f"exec {moved} " + " ".join(f"{fd}>&-" for fd in given)
         return subprocess.Popen(
             [argv[0], "-c", f"{renumber}; {become}", argv[0], *argv],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            cwd=self._cwd if os.path.isdir(self._cwd) else self._home,  # noqa: PTH112
+            cwd=self._cwd if os.path.isdir(self._cwd) else self._home,
             env=self._env,
-            pass_fds=(status_write, self._output_write),
+            pass_fds=given,
             start_new_session=True,
         )
 

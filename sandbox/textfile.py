@@ -1,9 +1,14 @@
-"""A text file as bytes, and back: encoding, line ends, byte order mark, mode and the file's other content survive an edit.
+"""A text file as bytes, and back: encoding, line ends, byte order mark, mode and the file's other content survive an
+edit.
 
-Reading gives text with ``\\n`` line ends; writing puts the file's own line ends and encoding back. The encoding is found by what can be
-proved: a byte order mark, else valid UTF-8, else Latin-1, in which every byte is a character and nothing is lost. A write is refused before
-the file is touched when the text cannot be encoded, and replaces the file in one step. Standard library only.
+Reading gives text with ``\\n`` line ends; writing puts the file's own line ends and encoding back. The encoding is
+found by what can be proved: a byte order mark, else valid UTF-8, else Latin-1, in which every byte is a character and
+nothing is lost. A write is refused before the file is touched when the text cannot be encoded, and replaces the file in
+one step. Standard library only.
 """
+
+# Plain system calls: this runs inside, once per file and per command.
+# ruff: noqa: PTH105, PTH108, PTH116, PTH120
 
 from __future__ import annotations
 
@@ -64,7 +69,8 @@ def normalise(text: str) -> str:
 
 
 def restore(new: str, old: str, style: Style) -> str:
-    """``new`` (with ``\\n``) with the line ends of ``old``: unchanged lines at either end keep theirs, the rest get the file's."""
+    """``new`` (with ``\\n``) with the line ends of ``old``: unchanged lines at either end keep theirs, the rest get
+    the file's."""
     if "\r\n" not in old:
         return new
     before, lines = _lines(old), _lines(new)

@@ -1,11 +1,13 @@
 """The toolbox: what the tool server needs, in one read-only folder that is mounted at a fixed place in every sandbox.
 
-An interpreter of its own with the standard library, the shared libraries that these name and the loader, patched to the mount
-path: it runs in any Linux image of the same architecture, whatever libc and Python that holds. On top lie layers, each a folder that
-goes on the import path only when it is used: ``editor`` (openhands-aci's editor with what it needs) and ``lsp`` (lanser and ty).
+An interpreter of its own with the standard library, the shared libraries that these name and the loader, patched to the
+mount path: it runs in any Linux image of the same architecture, whatever libc and Python that holds. On top lie layers,
+each a folder that goes on the import path only when it is used: ``editor`` (openhands-aci's editor with what it needs)
+and ``lsp`` (lanser and ty).
 
-A toolbox is named by the digest of everything that goes into it, made once, and moved into place in one step; parts are cached by
-their own digests, so that a change in our sources costs a copy of our sources. ``PT_INTERP`` and ``DT_RPATH`` are set by patchelf.
+A toolbox is named by the digest of everything that goes into it, made once, and moved into place in one step; parts are
+cached by their own digests, so that a change in our sources costs a copy of our sources. ``PT_INTERP`` and ``DT_RPATH``
+are set by patchelf.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ COMMAND = (f"{MOUNT}/bin/python3", "-I", "-S", f"{MOUNT}/core")
 """What starts the tool server in a sandbox; its settings, one JSON object, may follow (see :mod:`sandbox.server`)."""
 FORMAT = "4"
 """Raised when the making of a toolbox changes, so that older ones are not taken for it."""
+
+BASE: str = getattr(sys, "_base_executable", sys.executable)
+"""The interpreter behind a virtual environment's link."""
 
 INSIDE = (
     "boot",
@@ -129,7 +134,7 @@ def _sentence(error: Exception) -> str:
 
 
 def _parts() -> tuple[Part, ...]:
-    base = f"{FORMAT} {sys.version} {sys._base_executable} {_stamp(Path(sys._base_executable).resolve())}"
+    base = f"{FORMAT} {sys.version} {BASE} {_stamp(Path(BASE).resolve())}"
     ours = _sources_key([path for name in INSIDE if (path := Path(__file__).parent / f"{name}.py").is_file()])
     lanser = Path(__file__).parent.parent / "lsp"
     editor = " ".join(f"{name}={_version(name)}" for name, _ in EDITOR)
@@ -241,19 +246,20 @@ def _fill_python(folder: Path) -> None:
     _compile(library)
     (folder / "bin").mkdir()
     program = folder / "bin" / "python3"
-    shutil.copy2(Path(sys._base_executable).resolve(), program)
+    shutil.copy2(Path(BASE).resolve(), program)
     (folder / "bin" / "python").symlink_to("python3")
     _bundle(folder / "lib", [program, *library.rglob("*.so")])
     _patch_program(program)
 
 
 def _bundle(target: Path, binaries: list[Path]) -> None:
-    """Copy the loader and every shared library that ``binaries`` name, and point those with a path of their own at them."""
+    """Copy the loader and every shared library that ``binaries`` name, and point those with a path of their own at
+    them."""
     target.mkdir(exist_ok=True)
-    for name, source in _needed([Path(sys._base_executable).resolve(), *binaries]).items():
+    for name, source in _needed([Path(BASE).resolve(), *binaries]).items():
         if not (target / name).exists():
             shutil.copy2(source, target / name)
-    loader = _patchelf("--print-interpreter", str(Path(sys._base_executable).resolve()))
+    loader = _patchelf("--print-interpreter", str(Path(BASE).resolve()))
     shutil.copy2(loader, target / "loader.so")
     for binary in (*binaries, *target.glob("*.so*")):
         if binary.name != "loader.so" and (path := _patchelf("--print-rpath", str(binary))) and "$ORIGIN" not in path:
@@ -305,7 +311,8 @@ def _fill_editor(folder: Path) -> None:
 
 
 def _copy_distribution(name: str, folder: Path, wanted: tuple[str, ...]) -> None:
-    """The importable files of an installed distribution, with its metadata (some packages ask for their own version)."""
+    """The importable files of an installed distribution, with its metadata (some packages ask for their own
+    version)."""
     for file in importlib.metadata.distribution(name).files or ():
         text = str(file)
         if text.startswith("..") or "__pycache__" in text or (wanted and not text.startswith(wanted)):

@@ -5,6 +5,9 @@ caches), so that equal trees have equal manifests whatever was run in them. Hash
 changed within the clock's granularity of being hashed is hashed again.
 """
 
+# Plain system calls: this runs inside, once per file and per command.
+# ruff: noqa: PTH101, PTH103, PTH108, PTH112, PTH114, PTH115, PTH118, PTH120, PTH123, PTH211
+
 from __future__ import annotations
 
 import errno
@@ -22,7 +25,8 @@ IGNORED_FOLDERS = frozenset(
 """Folders that are no part of a tree's content."""
 IGNORED_SUFFIXES = (".pyc", ".pyo")
 RACY_NS = 100_000_000
-"""A change this recent, in nanoseconds, may be followed by another one with the same time stamp: its hash is not cached."""
+"""A change this recent, in nanoseconds, may be followed by another one with the same time stamp: its hash is not
+cached."""
 
 Stamp = tuple[int, int, int, int, int]
 
@@ -35,7 +39,8 @@ class Hasher:
         self._known: dict[str, tuple[Stamp, str]] = {}
 
     def manifest(self) -> dict[str, str]:
-        """``path -> "mode:sha256"`` with mode ``f`` (file), ``x`` (executable file) or ``l`` (link, hash of its target)."""
+        """``path -> "mode:sha256"`` with mode ``f`` (file), ``x`` (executable file) or ``l`` (link, hash of its
+        target)."""
         found = {path: self._entry(path, entry) for path, entry in walk(self._root)}
         return {path: value for path, value in sorted(found.items()) if value}
 
@@ -64,7 +69,7 @@ class Hasher:
 
 def _file_digest(path: str) -> str:
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - as fast as it gets: one call per file of a tree
+        with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except PermissionError:
         # The owner may have taken its own right to read: that is part of what the tree is.
@@ -77,7 +82,7 @@ def walk(root: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     while stack:
         prefix = stack.pop()
         try:
-            with os.scandir(os.path.join(root, prefix)) as entries:  # noqa: PTH118
+            with os.scandir(os.path.join(root, prefix)) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         if entry.name not in IGNORED_FOLDERS:
@@ -89,11 +94,12 @@ def walk(root: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 
 def inside(root: str, path: str) -> str:
-    """The real path of ``path`` (relative to ``root`` or absolute), which must lie inside it. Raises ``PermissionError``."""
+    """The real path of ``path`` (relative to ``root`` or absolute), which must lie inside it. Raises
+    ``PermissionError``."""
     if "\0" in path:
         raise PermissionError(errno.EACCES, "a path cannot hold a null character", path)
     base = os.path.realpath(root)
-    real = os.path.realpath(os.path.join(base, path))  # noqa: PTH118 - an absolute path stays as it is
+    real = os.path.realpath(os.path.join(base, path))
     if real != base and not real.startswith(base.rstrip("/") + "/"):
         raise PermissionError(errno.EACCES, "the path lies outside the workspace", path)
     return real
@@ -114,7 +120,7 @@ def write_file(root: str, path: str, data: bytes, executable: bool = False) -> N
 
 def copy(source: str, target: str, owner: tuple[int, int] | None = None) -> None:
     """Copy the tree ``source`` to ``target`` (made if absent): contents, modes, times and links; ``.git`` included."""
-    os.makedirs(target, exist_ok=True)  # noqa: PTH103
+    os.makedirs(target, exist_ok=True)
     with os.scandir(source) as entries:
         for entry in entries:
             _copy_entry(entry, f"{target}/{entry.name}", owner)
@@ -142,9 +148,9 @@ def _copy_file(source: str, target: str, info: os.stat_result, owner: tuple[int,
     try:
         if owner:
             os.fchown(write, *owner)
-        left = info.st_size
-        while left > 0 and (sent := os.sendfile(write, read, None, left)):
-            left -= sent
+        done = 0
+        while done < info.st_size and (sent := os.sendfile(write, read, done, info.st_size - done)):
+            done += sent
         os.fchmod(write, stat.S_IMODE(info.st_mode) & 0o777 | 0o600)
         os.utime(write, ns=(info.st_atime_ns, info.st_mtime_ns))
     finally:
@@ -158,11 +164,11 @@ def remove(folder: str) -> None:
     def unlock(function: object, path: str, error: BaseException) -> None:
         if isinstance(error, FileNotFoundError):
             return
-        parent = os.path.dirname(path)  # noqa: PTH120
+        parent = os.path.dirname(path)
         for locked in (parent, path):
-            if os.path.isdir(locked) and not os.path.islink(locked):  # noqa: PTH112, PTH114
+            if os.path.isdir(locked) and not os.path.islink(locked):
                 os.chmod(locked, 0o700)
-        if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
+        if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path, ignore_errors=True)
         elif os.path.lexists(path):
             os.unlink(path)

@@ -1,7 +1,9 @@
-"""Frames between the tool server and its client: four bytes of length (big-endian), then one JSON-RPC 2.0 object in ASCII.
+"""Frames between the tool server and its client: four bytes of length (big-endian), then one JSON-RPC 2.0 object in
+ASCII.
 
 A length in front lets either side read without scanning and without a line limit; JSON in ASCII carries any text, lone
-surrogates of undecodable file names included. Bytes travel as base64. Standard library only: this runs inside sandboxes.
+surrogates of undecodable file names included. Bytes travel as base64. Standard library only: this runs inside
+sandboxes.
 """
 
 from __future__ import annotations

@@ -1,14 +1,19 @@
 """One warm process per backend, of which every local sandbox is a fork. Standard library only.
 
-It stands in the base of :mod:`sandbox.jail` with the tool server and the editor imported, and listens on a socket of whole messages. A
-message with a descriptor asks for a sandbox: the fork becomes PID 1 of its namespaces, walls itself in, and serves on that descriptor.
-When a sandbox's last process is gone its number is told. When the other end closes, the zygote ends and the kernel ends its sandboxes.
+It stands in the base of :mod:`sandbox.jail` with the tool server and the editor imported, and listens on a socket of
+whole messages. A message with a descriptor asks for a sandbox: the fork becomes PID 1 of its namespaces, walls itself
+in, and serves on that descriptor. When a sandbox's last process is gone its number is told. When the other end closes,
+the zygote ends and the kernel ends its sandboxes.
 """
+
+# Plain system calls: this runs inside, once per file and per command.
+# ruff: noqa: PTH123
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import json
 import os
 import select
@@ -21,6 +26,8 @@ from sandbox import jail, server, wire
 
 LARGEST = 1 << 17
 """Bytes of one message at most."""
+WARM = {"editor": "sandbox.editor", "lsp": "lsp.inside"}
+"""Layers and the modules of them that every fork finds imported."""
 
 
 def start(arguments: dict[str, Any]) -> NoReturn:
@@ -117,7 +124,7 @@ class Zygote:
 
 def _may_be(user: int) -> bool:
     """Whether this process may become ``user``: root may, the only user of a user namespace may not."""
-    with open("/.host/proc/self/uid_map", encoding="ascii") as file:  # noqa: PTH123
+    with open("/.host/proc/self/uid_map", encoding="ascii") as file:
         ranges = [tuple(map(int, line.split())) for line in file]
     return os.geteuid() == 0 and any(first <= user < first + count for first, _, count in ranges)
 
@@ -132,9 +139,9 @@ def main(argument: str) -> NoReturn:
     arguments = json.loads(argument)
     control = socket.socket(fileno=arguments["control"])
     control.set_inheritable(False)
-    server.layer(server.DEFAULTS["layers"], "editor")
-    with contextlib.suppress(ImportError):
-        import sandbox.editor  # noqa: F401 - warm for every fork
+    for layer, module in WARM.items():
+        server.layer(server.DEFAULTS["layers"], layer)
+        importlib.import_module(module)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1) if arguments["debug"] else (0, 1, 2):
         os.dup2(null, fd)
