@@ -119,9 +119,20 @@ class _Zygote:
                 ours.close()
                 raise SandboxError(f"the local backend is gone: {error}") from error
         reader, writer = await asyncio.open_connection(sock=ours)
-        sandbox = RemoteSandbox(reader, writer, lambda: self._end(number), "local", limits=spec.limits)
+        sandbox = RemoteSandbox(
+            reader, writer, lambda: self._end(number), "local", limits=spec.limits, cause=lambda: self._why(number)
+        )
         await sandbox.start(START_S)
         return sandbox
+
+    async def _why(self, number: int) -> str:
+        """How a sandbox's first process ended."""
+        status = await asyncio.shield(self._gone[number])
+        if status < 0:
+            return "the local backend's process died"
+        if os.WIFSIGNALED(status):
+            return f"it was killed by signal {os.WTERMSIG(status)}"
+        return f"it ended with exit code {os.waitstatus_to_exitcode(status)}"
 
     async def _end(self, number: int) -> None:
         """Wait for the sandbox's last process; kill it when it stays."""

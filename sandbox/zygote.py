@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 from sandbox import jail, server, wire
 
+PYTHON = "/opt/repodojo/bin/python3"
 LARGEST = 1 << 17
 """Bytes of one message at most."""
 WARM = {"editor": "sandbox.editor", "lsp": "lsp.inside"}
@@ -35,12 +36,17 @@ def start(arguments: dict[str, Any]) -> NoReturn:
     control = socket.socket(fileno=arguments["control"])
     try:
         jail.enter_base(arguments["toolbox"])
-        python = "/opt/repodojo/bin/python3"
+        # PID 1 of a namespace of its own: when it ends, the kernel ends every sandbox.
+        os.unshare(os.CLONE_NEWPID)
+        if child := os.fork():
+            control.close()
+            os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF)
+        jail.libc("prctl", jail.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        os.set_inheritable(control.fileno(), True)
         # The command line is seen inside every sandbox: nothing of the host stands in it.
         inner = json.dumps({"control": control.fileno(), "debug": arguments["debug"]})
-        command = [python, "-I", "-S", "/opt/repodojo/core", "zygote", inner]
-        os.set_inheritable(control.fileno(), True)
-        os.execve(python, command, {"LANG": "C.UTF-8"})
+        command = [PYTHON, "-I", "-S", "/opt/repodojo/core", "zygote", inner]
+        os.execve(PYTHON, command, {"LANG": "C.UTF-8"})
     except OSError as error:
         control.send(json.dumps({"failed": str(error.strerror or error)}).encode())
     os._exit(1)
@@ -141,7 +147,9 @@ def main(argument: str) -> NoReturn:
     control.set_inheritable(False)
     for layer, module in WARM.items():
         server.layer(server.DEFAULTS["layers"], layer)
-        importlib.import_module(module)
+        # One that does not load is told to whoever asks for it.
+        with contextlib.suppress(ImportError, SyntaxError):
+            importlib.import_module(module)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1) if arguments["debug"] else (0, 1, 2):
         os.dup2(null, fd)
