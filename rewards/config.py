@@ -10,20 +10,25 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from rewards.combine.clip_delta import ClipDelta
 from rewards.combine.d_ra import DirectAccumulation
 from rewards.combine.g_ra import Gated
+from rewards.combine.log_sigmoid import LogSigmoid
 from rewards.combine.outcome import OutcomeOnly
+from rewards.combine.renorm import Renorm
 from rewards.critics.format import ActionFormat
 from rewards.critics.tool_call import ToolCall
 from rewards.normalise.leave_one_out import LeaveOneOut
 from rewards.normalise.mean_only import MeanOnly
 from rewards.normalise.mean_std import MeanStd
-from rewards.option import Option, Positive
+from rewards.option import Option, Positive, Weight
 from rewards.order import check
 from rewards.outcomes import Levels
+from rewards.turns import AnyCritic, TurnChannel
 
-AnyCritic = Annotated[ActionFormat | ToolCall, Field(discriminator="kind")]
-AnyCombination = Annotated[DirectAccumulation | Gated | OutcomeOnly, Field(discriminator="kind")]
+AnyCombination = Annotated[
+    DirectAccumulation | Gated | OutcomeOnly | Renorm | LogSigmoid | ClipDelta, Field(discriminator="kind")
+]
 AnyNormaliser = Annotated[MeanOnly | MeanStd | LeaveOneOut, Field(discriminator="kind")]
 
 
@@ -38,6 +43,10 @@ class RewardConfig(Option):
     combination: AnyCombination = Gated()
     normaliser: AnyNormaliser = MeanOnly()
     """How returns become A_traj."""
+    trajectory_weight: Weight = 1.0
+    """Weight of A_traj in the fused advantage."""
+    turns: tuple[TurnChannel, ...] = ()
+    """Sources of A_turn."""
     clamp: Positive | None = None
     """Bring the sum of a trajectory's step rewards into [0, clamp]."""
     allow_negative: bool = False
@@ -49,3 +58,10 @@ class RewardConfig(Option):
     def _keeps_order(self) -> Self:
         check(self)
         return self
+
+    @property
+    def needs(self) -> dict[str, str]:
+        """Facts that a run must record, each with the option that needs it: ``tests``, ``diagnostics``, ``suites``."""
+        users = [(critic.kind, critic.needs) for critic in self.critics]
+        users += [(f"turns.{channel.source.kind}", channel.source.needs) for channel in self.turns]
+        return {fact: name for name, facts in reversed(users) for fact in facts}

@@ -20,7 +20,20 @@ class Credit(BaseModel):
     """Fused advantage of each turn, the number that is broadcast to the turn's sampled tokens."""
     parts: dict[str, tuple[float, ...]] = {}
     """Per critic (and ``outcome``): its value for each trajectory before gating."""
+    turn_parts: dict[str, tuple[tuple[float, ...], ...]] = {}
+    """Per turn channel, by its source: A_turn of each turn, before ``beta``."""
     gate: tuple[bool, ...] = ()
     """Whether the gate let step rewards count, per trajectory."""
     degenerate: bool = False
     """All valid final returns are equal within a relative 1e-6: A_traj is exactly 0."""
+
+    @property
+    def carries(self) -> bool:
+        """Some turn has a non-zero advantage: the group teaches something."""
+        return any(value != 0.0 for row in self.turns for value in row)
+
+    @property
+    def turn_signal(self) -> float:
+        """Mean magnitude of A_turn over all turns and channels; 0.0 without any."""
+        values = [abs(value) for part in self.turn_parts.values() for row in part for value in row]
+        return sum(values) / len(values) if values else 0.0

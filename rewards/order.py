@@ -11,8 +11,16 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from rewards.assign.min_form import MinForm
+from rewards.assign.return_to_go import ReturnToGo
+from rewards.combine.clip_delta import ClipDelta
+from rewards.combine.d_ra import DirectAccumulation
 from rewards.combine.g_ra import Gated
+from rewards.combine.renorm import Renorm
+from rewards.critics.process import ProcessV2
+from rewards.normalise.token_share import TokenShare
 from rewards.outcomes import ORDER, Levels
+from rewards.turns import Composed, TurnChannel
 
 if TYPE_CHECKING:
     from agent.trajectory import Outcome
@@ -30,7 +38,9 @@ def check(config: RewardConfig) -> None:
     if isinstance(config.combination, Gated):
         _gate(config, config.combination)
     _signs(config)
+    _shapes(config)
     _gaps(config)
+    _turns(config)
 
 
 def span(config: RewardConfig, outcome: Outcome) -> tuple[float, float]:
@@ -77,6 +87,20 @@ def _signs(config: RewardConfig) -> None:
         )
 
 
+def _shapes(config: RewardConfig) -> None:
+    combination = config.combination
+    if config.clamp is not None and not isinstance(combination, Gated | DirectAccumulation | ClipDelta):
+        raise ValueError(f"clamp does not fit combination {combination.kind!r}; use it with g_ra, d_ra or clip_delta")
+    if isinstance(combination, Renorm):
+        levels = [config.outcome.of(outcome) for outcome in ORDER]
+        if not (combination.low < combination.high and combination.low <= levels[0] <= levels[-1] <= combination.high):
+            raise ValueError(
+                f"renorm maps levels from [{combination.low:g}, {combination.high:g}], which must hold {levels}"
+            )
+    if isinstance(combination, ClipDelta) and (signed := [c.kind for c in config.critics if c.bounds()[0] < 0]):
+        raise ValueError(f"clip_delta refines marks that are never negative, unlike those of critic {signed[0]!r}")
+
+
 def _gaps(config: RewardConfig) -> None:
     for lower, upper in pairwise(ORDER):
         if config.outcome.of(lower) == config.outcome.of(upper):
@@ -88,3 +112,66 @@ def _gaps(config: RewardConfig) -> None:
                 f"step rewards can cross the gap between {lower.value} (up to {reach:g}) and {upper.value} "
                 f"(from {floor:g}); lower the weights of {names} or set clamp"
             )
+
+
+def _turns(config: RewardConfig) -> None:
+    names = [channel.source.kind for channel in config.turns]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"turn source {min(twice)!r} is listed twice")
+    for channel in config.turns:
+        _process(channel)
+        if isinstance(channel.normaliser, TokenShare) and not _sums(channel):
+            raise ValueError(
+                "normaliser 'token_share' needs returns that are sums: min_form, or return_to_go with gamma 1"
+            )
+        if channel.gated and not isinstance(config.combination, Gated):
+            raise ValueError(
+                f"turn source {channel.source.kind!r} is gated, but combination {config.combination.kind!r} has no gate"
+            )
+    _negative_behind_gate(config)
+
+
+def _process(channel: TurnChannel) -> None:
+    if not isinstance(channel.source, ProcessV2):
+        return
+    if isinstance(channel.credit, ReturnToGo) and channel.credit.gamma < 1:
+        raise ValueError(
+            f"gamma = {channel.credit.gamma:g} with pr_v2 charges steps that improve everything; set gamma = 1"
+        )
+    if channel.source.terminal == "zero" and not isinstance(channel.credit, ReturnToGo):
+        raise ValueError(
+            "pr_v2 with terminal = 'zero' is a control variate for credit 'return_to_go' and noise elsewhere"
+        )
+
+
+def _sums(channel: TurnChannel) -> bool:
+    credit = channel.credit
+    return isinstance(credit, MinForm) or (isinstance(credit, ReturnToGo) and credit.gamma == 1.0)
+
+
+def _negative_behind_gate(config: RewardConfig) -> None:
+    """A gate that zeroes a negative turn reward pays for not submitting: what it can pay must stay below the gap."""
+    gate = config.combination
+    if not isinstance(gate, Gated):
+        return
+    relief = {c.source.kind: _relief(c) for c in config.turns if c.gated}
+    closed = [outcome for outcome in ORDER if not gate.opens(config.outcome.of(outcome))]
+    opened = [outcome for outcome in ORDER if gate.opens(config.outcome.of(outcome))]
+    if not closed or not opened or not sum(relief.values()):
+        return
+    width = span(config, ORDER[-1])[1] - span(config, ORDER[0])[0]
+    gap = span(config, opened[0])[0] - span(config, closed[-1])[1]
+    kept = gap * config.trajectory_weight * config.normaliser.least_scale(width)
+    if sum(relief.values()) >= kept:
+        raise ValueError(
+            f"the gate can spare {closed[-1].value} up to {sum(relief.values()):g} of negative turn reward "
+            f"({', '.join(name for name, much in relief.items() if much)}), which reaches its distance {kept:g} to "
+            f"{opened[0].value}; lower beta or the weight"
+        )
+
+
+def _relief(channel: TurnChannel) -> float:
+    if isinstance(channel.source, Composed):
+        return 0.0
+    low = channel.credit.floor(channel.source.stretch(), channel.source.bounds()[1])
+    return -channel.beta * low * channel.normaliser.gain() if low < 0 and channel.beta else 0.0

@@ -9,7 +9,7 @@ their order.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.trajectory import Trajectory
@@ -18,7 +18,9 @@ from rewards.config import RewardConfig
 from rewards.credit import Credit
 from rewards.critics.base import channel
 from rewards.facts import FactError, Group, Suite, read
+from rewards.normalise.base import View
 from rewards.normalise.statistics import degenerate
+from rewards.turns import fuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Account:
     """Per member, its critics."""
     combined: tuple[Combined, ...]
     """Per member."""
+    turn_rewards: dict[str, list[list[float | None]]]
+    """Per turn channel, by its source: R_turn of each member and turn after gating; ``None``: no reward."""
     credit: Credit
 
 
@@ -40,6 +44,16 @@ class Recipe:
     def __init__(self, config: RewardConfig, suites: Mapping[str, Suite] | None = None) -> None:
         self.config = config
         self._suites = suites
+        if suites is None and (user := config.needs.get("suites")):
+            raise FactError(f"recipe {config.name!r}: {user} needs to know which tests are F2P and which are P2P")
+
+    def require(self, recorded: Collection[str]) -> None:
+        """Refuse at start a run that does not record what the recipe needs: ``tests`` (shadow grades),
+        ``diagnostics``."""
+        missing = {fact: user for fact, user in self.config.needs.items() if fact != "suites" and fact not in recorded}
+        if missing:
+            names = ", ".join(f"{fact} (for {user})" for fact, user in sorted(missing.items()))
+            raise FactError(f"recipe {self.config.name!r} needs facts that this run does not record: {names}")
 
     def score(self, group: Sequence[Trajectory]) -> Credit:
         """Credit aligned with ``group``. Raises :class:`FactError` where a fact is missing or is not a number."""
@@ -58,7 +72,10 @@ class Recipe:
             raise FactError("a return is not a finite number; a fact behind it must be broken")
         flat = degenerate(totals)
         advantages = [0.0] * len(totals) if flat else self.config.normaliser.trajectories(totals)
-        fused = [[advantage] * len(one.source.turns) for one, advantage in zip(seen.members, advantages, strict=True)]
+        view = View(seen, totals)
+        rewards = {channel.source.kind: channel.rewards(seen, combined) for channel in self.config.turns}
+        parts = {c.source.kind: c.advantages(rewards[c.source.kind], view) for c in self.config.turns}
+        fused = self._fuse(seen, advantages, parts)
         if self.config.withhold_flagged:
             advantages, fused = _withheld(seen, advantages, fused)
         credit = Credit(
@@ -67,10 +84,11 @@ class Recipe:
             trajectory=_spread(seen, advantages, 0.0),
             turns=_per_turn(group, seen, fused),
             parts=self._parts(seen, channels),
+            turn_parts={name: _per_turn(group, seen, part) for name, part in parts.items()},
             gate=_spread(seen, [one.open for one in combined], False),
             degenerate=flat,
         )
-        return Account(seen, channels, combined, credit)
+        return Account(seen, channels, combined, rewards, credit)
 
     def _channels(self, group: Group) -> tuple[tuple[Channel, ...], ...]:
         judged = [[channel(critic, marks) for marks in critic.marks(group)] for critic in self.config.critics]
@@ -79,6 +97,13 @@ class Recipe:
     def _combine(self, outcome: float, channels: Sequence[Channel], length: int) -> Combined:
         combined = self.config.combination.combine(outcome, channels, length)
         return combined if self.config.clamp is None else clamped(combined, self.config.clamp)
+
+    def _fuse(
+        self, group: Group, advantages: Sequence[float], parts: Mapping[str, list[list[float]]]
+    ) -> list[list[float]]:
+        lengths = [len(member.source.turns) for member in group.members]
+        turns = [(channel.beta, parts[channel.source.kind]) for channel in self.config.turns]
+        return fuse(advantages, self.config.trajectory_weight, turns, lengths)
 
     def _parts(self, group: Group, channels: Sequence[Sequence[Channel]]) -> dict[str, tuple[float, ...]]:
         parts = {"outcome": _spread(group, [self.config.outcome.worth(member) for member in group.members], 0.0)}

@@ -38,6 +38,10 @@ class Critic(Protocol):
         """Least and greatest total over a trajectory; infinite where nothing bounds it."""
         ...
 
+    def stretch(self) -> float:
+        """Least sum of marks over any stretch of turns."""
+        ...
+
     def marks(self, group: Group) -> Sequence[Marks]:
         """Per member and turn. Raises :class:`rewards.facts.FactError` for a missing fact."""
         ...
@@ -55,6 +59,9 @@ class Step(Option):
     @property
     def needs(self) -> frozenset[str]:
         return frozenset()
+
+    def stretch(self) -> float:
+        return 0.0
 
 
 class Share(Step):

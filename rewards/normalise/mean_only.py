@@ -7,14 +7,16 @@ difficulty bias.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
+from rewards.normalise.base import TurnReturns, View, each, pooled
 from rewards.normalise.statistics import mean
 from rewards.option import Option
 
 
 class MeanOnly(Option):
     kind: Literal["mean_only"] = "mean_only"
+    biased: ClassVar[bool] = True
 
     def trajectories(self, returns: Sequence[float]) -> list[float]:
         """One advantage per return."""
@@ -23,4 +25,12 @@ class MeanOnly(Option):
 
     def least_scale(self, width: float) -> float:
         """The least factor by which a difference of two returns is multiplied, where all returns span ``width``."""
+        return 1.0
+
+    def turns(self, values: TurnReturns, view: View) -> list[list[float]]:
+        """VeRPO, equation 12: minus the mean over all turns of all members that have a return."""
+        middle = mean(pooled(values))
+        return each(values, lambda value: value - middle)
+
+    def gain(self) -> float:
         return 1.0

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
+from rewards.normalise.base import TurnReturns, View, each, pooled
 from rewards.normalise.statistics import deviation, mean
 from rewards.option import Option, Positive
 
 
 class MeanStd(Option):
     kind: Literal["mean_std"] = "mean_std"
+    biased: ClassVar[bool] = True
     eps: Positive = 1e-6
 
     def trajectories(self, returns: Sequence[float]) -> list[float]:
@@ -27,3 +29,12 @@ class MeanStd(Option):
         """The least factor by which a difference of two returns is multiplied: the std is at most ``width /
         sqrt(2)``."""
         return 1.0 / (width / math.sqrt(2) + self.eps)
+
+    def turns(self, values: TurnReturns, view: View) -> list[list[float]]:
+        """Over all turns of all members that have a return (iStar's A^S)."""
+        found = pooled(values)
+        middle, scale = mean(found), deviation(found) + self.eps
+        return each(values, lambda value: (value - middle) / scale)
+
+    def gain(self) -> float:
+        return math.inf
