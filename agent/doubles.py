@@ -1,4 +1,5 @@
-"""Doubles that fail on cue: a backend whose sandboxes die, and a policy whose engine fails. For tests and drills."""
+"""Doubles for tests and drills: a backend whose sandboxes die on cue, a policy whose engine fails, tasks at hand, an
+exact grader."""
 
 from __future__ import annotations
 
@@ -8,7 +9,10 @@ from typing import Any
 
 from agent.policy import Message, Policy, PolicyError, Sampled
 from agent.trajectory import Key
+from sandbox.grading.patch import PatchError, apply
+from sandbox.grading.tree import read_frozen
 from sandbox.protocol import Backend, EditResult, ExecResult, Sandbox, SandboxError, Spec
+from sandbox.task import Prepared, Status, Task, TaskError, Verdict
 
 
 @dataclass(slots=True)
@@ -112,3 +116,35 @@ class FailingPolicy:
             raise PolicyError("the engine failed (on cue)")
         self.samples += 1
         return await self.inner.sample(context, key, turn, max_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """A task source that holds what is prepared already."""
+
+    prepared: tuple[Prepared, ...]
+
+    def prepare(self, task: Task) -> Prepared:
+        for prepared in self.prepared:
+            if prepared.task.instance_id == task.instance_id:
+                return prepared
+        raise TaskError(f"there is no task {task.instance_id} here")
+
+
+@dataclass(slots=True)
+class ExactGrader:
+    """Resolves the patches that leave the tree exactly as the gold patch does, and runs nothing."""
+
+    graded: int = 0
+    """Patches graded so far."""
+
+    async def __call__(self, prepared: Prepared, patch: str) -> Verdict:
+        self.graded += 1
+        task = prepared.task
+        base = read_frozen(prepared.base)
+        try:
+            passed = apply(base, patch) == apply(base, task.patch)
+        except PatchError as error:
+            return Verdict(status=Status.FAILED, detail=str(error))
+        results = dict.fromkeys(task.FAIL_TO_PASS, passed) | dict.fromkeys(task.PASS_TO_PASS, True)
+        return Verdict(status=Status.RESOLVED if passed else Status.FAILED, results=results)

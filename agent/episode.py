@@ -14,7 +14,6 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -187,12 +186,13 @@ class Episode:
     async def _finish(self, stop: Stop) -> Trajectory:
         try:
             with boundary(Failure.SANDBOX):
-                patch = await collect(self._sandbox, Path(self._base), self._tracker.base, self._tracker.manifest)
+                patch = await collect(self._sandbox, self._base, self._tracker.base.manifest, self._tracker.manifest)
         except Fault as fault:
             return self._trajectory(End.INFRA, fault.detail, failure=fault.failure)
         return self._trajectory(stop.end, stop.detail, patch=patch)
 
     def _trajectory(self, end: End, detail: str, *, failure: Failure | None = None, patch: str = "") -> Trajectory:
+        measured = self._tracker.base.measured
         return Trajectory(
             task=self._task.instance_id,
             key=self._key,
@@ -201,8 +201,8 @@ class Episode:
             end=end,
             failure=failure,
             detail=detail,
-            base_tree=self._tracker.base_tree,
-            base_diagnostics=self._tracker.base_diagnostics,
+            base_tree=self._tracker.base.tree,
+            base_diagnostics=measured.count if measured else None,
             patch=patch,
         )
 

@@ -8,7 +8,7 @@ only place that turns it into a :class:`Fault`, so that the loop above sees two 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from agent.policy import PolicyError
@@ -54,7 +54,7 @@ _FOREIGN: dict[Failure, tuple[type[Exception], ...]] = {
 
 
 @contextmanager
-def boundary(failure: Failure) -> Iterator[None]:
+def boundary(failure: Failure) -> Generator[None]:
     """What is known to come from behind this boundary leaves as a :class:`Fault`; a bug of ours propagates as it is."""
     try:
         yield

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 from agent import tools
 from agent.config import AgentConfig
+from agent.diagnostics import Lab, SideStore
 from agent.episode import Episode
 from agent.errors import Fault, boundary
-from agent.facts import Lab, SideStore, Tracker
+from agent.facts import Tracker
 from agent.finish import Grader
 from agent.formats import make
 from agent.once import Once
@@ -117,7 +118,7 @@ class Scaffold:
     ) -> Episode:
         loaded = tools.load(self.config.tools)
         form = make(self.config.format, loaded)
-        tracker = Tracker(prepared.task, sandbox, self._lab)
+        tracker = Tracker(prepared, sandbox, self._lab)
         return Episode(policy, prepared, sandbox, key, self.config, loaded, form, tracker, recorded)
 
 

@@ -80,8 +80,8 @@ class SideFiles:
 
     def put(self, value: Mapping[str, Any]) -> str:
         """Store a value; its name, ``sha256:...`` over its canonical JSON."""
-        data = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-        name = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        data = _canonical(value)
+        name = _name(data)
         path = self._path(name)
         if not path.exists():
             _write_whole(path, data)
@@ -93,13 +93,26 @@ class SideFiles:
             data = self._path(name).read_bytes()
         except FileNotFoundError:
             raise StoreError(f"there is no side file {name} in {self._folder}") from None
-        if name != f"sha256:{hashlib.sha256(data).hexdigest()}":
+        if name != _name(data):
             raise StoreError(f"the side file {name} in {self._folder} was changed; delete it and replay the run")
         return json.loads(data)
 
     def _path(self, name: str) -> Path:
         digest = name.removeprefix("sha256:")
         return self._folder / digest[:2] / f"{digest}.json"
+
+
+def content_name(value: Mapping[str, Any]) -> str:
+    """The name under which :class:`SideFiles` keeps a value."""
+    return _name(_canonical(value))
+
+
+def _canonical(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _name(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def _parse(line: bytes, where: str) -> Trajectory:
