@@ -13,8 +13,9 @@ Nothing is parsed unless the count fell: with D at its start there is nothing to
 
 from __future__ import annotations
 
+import ast
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from lsp.suppress import weakenings
@@ -56,22 +57,65 @@ def floor(start: Baseline, places: Iterable[tuple[str, int]], texts: Mapping[str
 
 def _hidden(start: Baseline, found: list[tuple[str, int]], texts: Mapping[str, str]) -> int:
     """Starting diagnostics of symbols that are gone or stubbed, beyond what is still reported there."""
-    from lsp.symbols import outline
-
     suspects = {where: count for where, count in start.by_symbol.items() if where[0] in texts and where[1]}
-    outlines = {path: outline(texts[path]) for path in {path for path, _ in suspects}}
-    now = _by_symbol(found, {path: texts[path] for path in outlines})
+    blocks = {path: _blocks(texts[path]) for path in {path for path, _ in suspects}}
+    now = _by_symbol(found, {path: texts[path] for path in blocks})
     hidden = 0
     for (path, name), count in suspects.items():
-        symbol = outlines[path].find(name)
-        if symbol is None or symbol.stub:
+        block = blocks[path].get(name)
+        if block is None or block.stub:
             hidden += max(0, count - now[path, name])
     return hidden
 
 
 def _by_symbol(found: Iterable[tuple[str, int]], texts: Mapping[str, str]) -> Counter[Where]:
-    from lsp.symbols import outline
-
     places = [(path, line) for path, line in found if path in texts]
-    outlines = {path: outline(texts[path]) for path in {path for path, _ in places}}
-    return Counter((path, outlines[path].enclosing(line)) for path, line in places)
+    blocks = {path: _blocks(texts[path]) for path in {path for path, _ in places}}
+    return Counter((path, _enclosing(blocks[path], line)) for path, line in places)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A class or function: its lines (0-based, inclusive) and whether its body does nothing."""
+
+    first: int
+    last: int
+    stub: bool
+
+
+def _blocks(text: str) -> dict[str, _Block]:
+    """Classes and functions by qualified name; none in a file that does not parse, whose symbols then count as gone."""
+    try:
+        # ``ast`` rather than tree-sitter: a toolbox in a sandbox carries the standard library only.
+        return dict(_walk(ast.parse(text), ""))
+    except (SyntaxError, ValueError, RecursionError):
+        return {}
+
+
+def _walk(node: ast.AST, prefix: str) -> Iterator[tuple[str, _Block]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            name = f"{prefix}{child.name}"
+            first = min([child.lineno, *(decorator.lineno for decorator in child.decorator_list)]) - 1
+            yield name, _Block(first, (child.end_lineno or child.lineno) - 1, all(map(_does_nothing, child.body)))
+            yield from _walk(child, f"{name}.")
+        else:
+            yield from _walk(child, prefix)
+
+
+def _does_nothing(statement: ast.stmt) -> bool:
+    match statement:
+        case ast.Pass() | ast.Expr(value=ast.Constant()):
+            return True
+        case ast.Return(value=None) | ast.Return(value=ast.Constant()):
+            return True
+        case ast.Raise(exc=ast.Name(id="NotImplementedError") | ast.Call(func=ast.Name(id="NotImplementedError"))):
+            return True
+        case _:
+            return False
+
+
+def _enclosing(blocks: Mapping[str, _Block], line: int) -> str:
+    """Qualified name of the innermost block that holds ``line``; empty at module level."""
+    holding = [(block.first, name) for name, block in blocks.items() if block.first <= line <= block.last]
+    return max(holding, default=(0, ""))[1]

@@ -20,7 +20,6 @@ from lsp.positions import Range, Text
 Kind = Literal["class", "def", "assign"]
 Role = Literal["def", "sig", "body", "doc"]
 _TOKEN = re.compile(r"\w+|[^\w\s]")
-_TRIVIAL = {"pass_statement", "comment"}
 _ACCESSORS = ("setter", "deleter")
 
 
@@ -44,8 +43,6 @@ class Symbol:
     """Source of ``span``."""
     body_text: str = field(default="", repr=False)
     sig_text: str = field(default="", repr=False)
-    stub: bool = False
-    """The body does nothing: ``pass``, ``...``, ``return None``, ``raise NotImplementedError``."""
 
     @property
     def name(self) -> str:
@@ -185,7 +182,6 @@ def _definition(source: _Source, node: Any, outer: Any, parents: tuple[tuple[str
         text=source.source(outer),
         body_text=source.source(body),
         sig_text=source.data[node.start_byte : colon.start_byte].decode("utf-8", "surrogatepass"),
-        stub=_is_stub(source, body),
     )
     yield from _walk(source, body, (*parents, (kind, text)))
 
@@ -223,13 +219,3 @@ def _docstring(body: Any) -> Any:
     if first is None or first.type != "expression_statement" or not first.named_children:
         return None
     return first.named_children[0] if first.named_children[0].type in ("string", "concatenated_string") else None
-
-
-def _is_stub(source: _Source, body: Any) -> bool:
-    return all(child.type in _TRIVIAL or _does_nothing(source.source(child)) for child in body.named_children)
-
-
-def _does_nothing(statement: str) -> bool:
-    text = statement.strip()
-    quoted = text[:1] in "\"'" or text[:2].lower() in ('r"', "r'")
-    return text in ("...", "return", "return None") or quoted or text.startswith("raise NotImplementedError")
