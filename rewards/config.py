@@ -18,6 +18,7 @@ from rewards.combine.outcome import OutcomeOnly
 from rewards.combine.renorm import Renorm
 from rewards.critics.format import ActionFormat
 from rewards.critics.tool_call import ToolCall
+from rewards.errors import RewardError as RewardError
 from rewards.normalise.leave_one_out import LeaveOneOut
 from rewards.normalise.mean_only import MeanOnly
 from rewards.normalise.mean_std import MeanStd

@@ -2,30 +2,26 @@
 
 Invariants: an infrastructure failure is not a member, so no statistic can touch it (invariant 6); an attempt is a
 turn that reached a tree not seen before in its episode (rewards.md, section 5.2), so that reading, undoing and
-redoing are no attempts; a fact that was not measured raises :class:`FactError` and is never taken for 0.
+redoing are no attempts; a fact that was not measured raises :class:`RewardError` and is never taken for 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from agent.trajectory import Outcome, Trajectory
+from rewards.errors import RewardError
 from sandbox.task import Failure, Status
-
-
-class FactError(ValueError):
-    """A group cannot be scored: a fact that the recipe needs is missing or is not a number. One sentence with the
-    names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
     """Which hidden tests must be fixed and which must not break."""
 
-    f2p: frozenset[str]
-    p2p: frozenset[str]
+    f2p: Collection[str]
+    p2p: Collection[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +65,15 @@ class Group:
 
     @cached_property
     def grades(self) -> Grades:
-        """Raises :class:`FactError` where an attempt has no test vector or the vectors name different tests."""
+        """Raises :class:`RewardError` where an attempt has no test vector or the vectors name different tests."""
         return _grades(self.members)
 
 
 def read(group: Sequence[Trajectory], suites: Mapping[str, Suite] | None = None) -> Group:
-    """Keep the valid trajectories. Raises :class:`FactError` for a mixed group or a fact that is no number."""
+    """Keep the valid trajectories. Raises :class:`RewardError` for a mixed group or a fact that is no number."""
     tasks = sorted({trajectory.task for trajectory in group})
     if len(tasks) > 1:
-        raise FactError(f"one group holds one task, not {len(tasks)}: {', '.join(tasks[:3])}")
+        raise RewardError(f"one group holds one task, not {len(tasks)}: {', '.join(tasks[:3])}")
     members = tuple(_member(place, one, outcome) for place, one in enumerate(group) if (outcome := outcome_of(one)))
     return Group(len(group), members, (suites or {}).get(tasks[0]) if tasks else None)
 
@@ -97,7 +93,7 @@ def _member(place: int, trajectory: Trajectory, outcome: Outcome) -> Member:
     for index, turn in enumerate(trajectory.turns):
         confidence = turn.facts.confidence
         if confidence is not None and not 0.0 <= confidence <= 1.0:
-            raise FactError(f"{trajectory.task}, turn {index}: confidence is {confidence}, which is not in [0, 1]")
+            raise RewardError(f"{trajectory.task}, turn {index}: confidence is {confidence}, which is not in [0, 1]")
     verdict = trajectory.verdict
     flagged = verdict is not None and (bool(verdict.flags) or verdict.status is Status.TAMPERED)
     return Member(trajectory, place, outcome, flagged, tuple(_attempts(trajectory)))
@@ -120,7 +116,7 @@ def _grades(members: Sequence[Member]) -> Grades:
     for index, turn in owner:
         tests = members[index].source.turns[turn].facts.tests
         if tests is None:
-            raise FactError(f"{members[index].name}, turn {turn}: the attempt was not graded; turn shadow grading on")
+            raise RewardError(f"{members[index].name}, turn {turn}: the attempt was not graded; turn shadow grading on")
         names = names or [*tests]
         rows.append(bytes([*tests.values()]) if [*tests] == names else _reordered(tests, names, members[index], turn))
     return Grades(tuple(names), tuple(rows), owner)
@@ -128,7 +124,7 @@ def _grades(members: Sequence[Member]) -> Grades:
 
 def _reordered(tests: Mapping[str, bool], names: Sequence[str], member: Member, turn: int) -> bytes:
     if odd := sorted(set(tests) ^ set(names)):
-        raise FactError(
+        raise RewardError(
             f"{member.name}, turn {turn}: the attempts of a group were graded on different tests ({odd[0]})"
         )
     return bytes(tests[name] for name in names)

@@ -9,12 +9,15 @@ when it reaches a tree not seen before. ``f2p`` and ``p2p`` index the tests.
 
 from __future__ import annotations
 
-from typing import Self
+from dataclasses import dataclass
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from agent.trajectory import Action, End, Facts, Key, Outcome, Trajectory, Turn
 from rewards.facts import Suite
+from rewards.recipe import Recipe
+from rewards.table import as_data, as_text
 from sandbox.task import Failure, Status, Verdict
 
 TASK = "matrix"
@@ -76,7 +79,7 @@ class Matrix(_Strict):
         """By task; empty when the file names neither set."""
         if not self.f2p and not self.p2p:
             return {}
-        return {TASK: Suite(frozenset(map(_test, self.f2p)), frozenset(map(_test, self.p2p)))}
+        return {TASK: Suite(tuple(map(_test, self.f2p)), tuple(map(_test, self.p2p)))}
 
 
 def _test(index: int) -> str:
@@ -131,3 +134,22 @@ def _turn(turn: MatrixTurn, changed: bool) -> Turn:
             tests=None if turn.tests is None else {_test(j): digit == "1" for j, digit in enumerate(turn.tests)},
         ),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A result for machines and for people."""
+
+    data: dict[str, Any]
+    text: str
+
+
+def score_matrix(data: Any, recipe: Recipe) -> Report:
+    """Score a group given as plain data. Raises ``pydantic.ValidationError`` for a broken matrix,
+    :class:`RewardError` for a missing fact.
+    """
+    matrix = Matrix.model_validate(data)
+    group = matrix.group()
+    scored = Recipe(recipe.config, matrix.suites())
+    found = as_data(group, scored, scored.explain(group))
+    return Report(found, as_text(found))

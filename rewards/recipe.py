@@ -17,7 +17,8 @@ from rewards.combine.channel import Channel, Combined, clamped
 from rewards.config import RewardConfig
 from rewards.credit import Credit
 from rewards.critics.base import channel
-from rewards.facts import FactError, Group, Suite, read
+from rewards.errors import RewardError
+from rewards.facts import Group, Suite, read
 from rewards.normalise.base import View
 from rewards.normalise.statistics import degenerate
 from rewards.turns import fuse
@@ -44,19 +45,18 @@ class Recipe:
     def __init__(self, config: RewardConfig, suites: Mapping[str, Suite] | None = None) -> None:
         self.config = config
         self._suites = suites
-        if suites is None and (user := config.needs.get("suites")):
-            raise FactError(f"recipe {config.name!r}: {user} needs to know which tests are F2P and which are P2P")
 
     def require(self, recorded: Collection[str]) -> None:
         """Refuse at start a run that does not record what the recipe needs: ``tests`` (shadow grades),
         ``diagnostics``."""
-        missing = {fact: user for fact, user in self.config.needs.items() if fact != "suites" and fact not in recorded}
+        known = {*recorded, "suites"} if self._suites else {*recorded}
+        missing = {fact: user for fact, user in self.config.needs.items() if fact not in known}
         if missing:
             names = ", ".join(f"{fact} (for {user})" for fact, user in sorted(missing.items()))
-            raise FactError(f"recipe {self.config.name!r} needs facts that this run does not record: {names}")
+            raise RewardError(f"recipe {self.config.name!r} needs facts that this run does not record: {names}")
 
     def score(self, group: Sequence[Trajectory]) -> Credit:
-        """Credit aligned with ``group``. Raises :class:`FactError` where a fact is missing or is not a number."""
+        """Credit aligned with ``group``. Raises :class:`RewardError` where a fact is missing or is not a number."""
         return self.explain(group).credit
 
     def explain(self, group: Sequence[Trajectory]) -> Account:
@@ -69,7 +69,7 @@ class Recipe:
         )
         totals = [one.total for one in combined]
         if not all(map(math.isfinite, totals)):
-            raise FactError("a return is not a finite number; a fact behind it must be broken")
+            raise RewardError("a return is not a finite number; a fact behind it must be broken")
         flat = degenerate(totals)
         advantages = [0.0] * len(totals) if flat else self.config.normaliser.trajectories(totals)
         view = View(seen, totals)

@@ -26,7 +26,8 @@ from rewards.critics.tests import TestVector
 from rewards.critics.tool_call import ToolCall
 from rewards.critics.tool_choice import ToolChoice
 from rewards.critics.turn_cost import TurnCost
-from rewards.facts import FactError, Group
+from rewards.errors import RewardError
+from rewards.facts import Group
 from rewards.normalise.anchor import Anchor
 from rewards.normalise.base import View, pooled
 from rewards.normalise.leave_one_out import LeaveOneOut
@@ -91,7 +92,7 @@ class TurnChannel(Option):
         returns = [self.credit.assign(row) for row in rewards]
         judged = view.totals if isinstance(self.normaliser, PrefixTree) else pooled(returns)
         if not all(map(math.isfinite, judged)):
-            raise FactError(f"a turn reward of source {self.source.kind!r} is not a finite number")
+            raise RewardError(f"a turn reward of source {self.source.kind!r} is not a finite number")
         if len(view.totals) < 2 or degenerate(judged):
             return [[0.0] * len(row) for row in rewards]
         return self.normaliser.turns(returns, view)

@@ -6,10 +6,11 @@ way. The empty patch gets 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from typing import Literal
 
-from rewards.facts import FactError, Grades, Suite
+from rewards.errors import RewardError
+from rewards.facts import Grades, Suite
 from rewards.option import Option, Positive
 
 
@@ -19,10 +20,10 @@ class FixedUnbroken(Option):
     """How hard a regression hits."""
 
     def values(self, grades: Grades, suite: Suite | None) -> list[float]:
-        """Per attempt, in [0, 1]. Raises :class:`FactError` when the tests of the task are not known by kind."""
+        """Per attempt, in [0, 1]. Raises :class:`RewardError` when the tests of the task are not known by kind."""
         if suite is None or not suite.f2p:
-            raise FactError("aggregation 'f2p' needs to know which tests are F2P and which are P2P")
-        fixed, kept = _places(grades, suite.f2p), _places(grades, suite.p2p)
+            raise RewardError("aggregation 'f2p' needs to know which tests are F2P and which are P2P")
+        fixed, kept = _places(grades, frozenset(suite.f2p)), _places(grades, frozenset(suite.p2p))
         return [_share(row, fixed) * _share(row, kept) ** self.power for row in grades.rows]
 
     def top(self) -> float:
@@ -30,9 +31,9 @@ class FixedUnbroken(Option):
         return 1.0
 
 
-def _places(grades: Grades, wanted: Set[str]) -> list[int]:
+def _places(grades: Grades, wanted: frozenset[str]) -> list[int]:
     if missing := sorted(wanted - set(grades.names)) if grades.names else []:
-        raise FactError(f"aggregation 'f2p': {len(missing)} tests were not graded, among them {missing[0]}")
+        raise RewardError(f"aggregation 'f2p': {len(missing)} tests were not graded, among them {missing[0]}")
     return [place for place, name in enumerate(grades.names) if name in wanted]
 
 

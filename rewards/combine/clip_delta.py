@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rewards.combine.channel import Channel, Combined
-from rewards.facts import FactError
+from rewards.errors import RewardError
 from rewards.option import Finite, Option, Weight
 
 
@@ -35,7 +35,7 @@ class ClipDelta(Option):
     def combine(self, outcome: float, channels: Sequence[Channel], length: int) -> Combined:
         """Refine the summed marks, then add."""
         if length > self.horizon:
-            raise FactError(
+            raise RewardError(
                 f"combination 'clip_delta': an episode of {length} turns is beyond its horizon {self.horizon}"
             )
         marks = [math.fsum(column) for column in zip(*(channel.marks for channel in channels), strict=True)]

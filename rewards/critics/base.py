@@ -43,7 +43,7 @@ class Critic(Protocol):
         ...
 
     def marks(self, group: Group) -> Sequence[Marks]:
-        """Per member and turn. Raises :class:`rewards.facts.FactError` for a missing fact."""
+        """Per member and turn. Raises :class:`rewards.errors.RewardError` for a missing fact."""
         ...
 
 

@@ -19,7 +19,8 @@ from typing import Literal
 
 from lsp.process_reward import Observation, Weights, rewards
 from rewards.critics.base import Marks, Step
-from rewards.facts import FactError, Group, Member
+from rewards.errors import RewardError
+from rewards.facts import Group, Member
 from rewards.option import Weight
 
 
@@ -39,7 +40,7 @@ class _Process(Step):
         return frozenset({"diagnostics"})
 
     def observed(self, group: Group) -> list[tuple[int, list[Observation]]]:
-        """Per member: the starting count and what each turn told. Raises :class:`FactError` for a missing count."""
+        """Per member: the starting count and what each turn told. Raises :class:`RewardError` for a missing count."""
         start = next((m.source.base_diagnostics for m in group.members if m.source.base_diagnostics is not None), None)
         return [(start or 0, self._turns(member, start)) for member in group.members]
 
@@ -51,10 +52,10 @@ class _Process(Step):
         for index, turn in enumerate(member.source.turns):
             count = turn.facts.diagnostics
             if start is None and (turn.facts.changed or count is not None):
-                raise FactError(f"a process reward needs the diagnostics of the base tree of {member.name}")
+                raise RewardError(f"a process reward needs the diagnostics of the base tree of {member.name}")
             if turn.facts.changed and count is None:
                 if self.missing == "refuse":
-                    raise FactError(f"a process reward needs the diagnostics of {member.name}, turn {index}")
+                    raise RewardError(f"a process reward needs the diagnostics of {member.name}, turn {index}")
                 count = 2 * max(1, start or 0)
             told.append(Observation(count, turn.facts.safe, turn.facts.confidence))
         return told

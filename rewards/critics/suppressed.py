@@ -15,7 +15,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rewards.critics.base import Marks, Step
-from rewards.facts import FactError, Group, Member
+from rewards.errors import RewardError
+from rewards.facts import Group, Member
 from rewards.option import Weight
 
 
@@ -36,7 +37,7 @@ class Suppressed(Step):
         return -self.weight
 
     def marks(self, group: Group) -> Sequence[Marks]:
-        """Per member and turn. Raises :class:`FactError` where a changed tree was not measured."""
+        """Per member and turn. Raises :class:`RewardError` where a changed tree was not measured."""
         counts = [_counts(member) for member in group.members]
         base = min((count for row in counts for count in row if count is not None), default=0)
         return [self._marks(row, base) for row in counts]
@@ -54,5 +55,5 @@ class Suppressed(Step):
 def _counts(member: Member) -> list[int | None]:
     for index, turn in enumerate(member.source.turns):
         if turn.facts.changed and turn.facts.suppressed is None:
-            raise FactError(f"critic 'suppressed' needs the suppressed diagnostics of {member.name}, turn {index}")
+            raise RewardError(f"critic 'suppressed' needs the suppressed diagnostics of {member.name}, turn {index}")
     return [turn.facts.suppressed for turn in member.source.turns]

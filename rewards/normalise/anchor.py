@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 from typing import ClassVar, Literal
 
-from rewards.facts import FactError, Member
+from rewards.errors import RewardError
+from rewards.facts import Member
 from rewards.normalise.base import TurnReturns, View, entries
 from rewards.normalise.statistics import degenerate, deviation, mean
 from rewards.option import Option, Positive
@@ -26,7 +27,7 @@ class Anchor(Option):
     eps: Positive = 1e-6
 
     def turns(self, values: TurnReturns, view: View) -> list[list[float]]:
-        """Raises :class:`FactError` where a changed tree has no hash."""
+        """Raises :class:`RewardError` where a changed tree has no hash."""
         states = [before(member) for member in view.group.members]
         sets: dict[str, list[float]] = {}
         for member, turn, value in entries(values):
@@ -55,6 +56,6 @@ def before(member: Member) -> list[str]:
     for index, turn in enumerate(member.source.turns):
         states.append(tree)
         if turn.facts.changed and turn.facts.tree is None:
-            raise FactError(f"normaliser 'anchor' needs the tree hash of {member.name}, turn {index}")
+            raise RewardError(f"normaliser 'anchor' needs the tree hash of {member.name}, turn {index}")
         tree = turn.facts.tree or tree
     return states
