@@ -88,8 +88,9 @@ class Display(AbstractContextManager["Display"]):
         if self._file:
             self._file.close()
 
-    def phase(self, title: str, total: int, until: float | None = None) -> None:
-        """A phase begins; ``total`` episodes or batches, 0 when not known."""
+    def phase(self, title: str, total: int, left: float | None = None) -> None:
+        """A phase begins: ``total`` episodes or batches (0: not known), at most ``left`` seconds."""
+        until = None if left is None else time.monotonic() + left
         self.board = Board(title=title, total=total, until=until)
         self.say(f"{title} begins" + (f" ({total})" if total else ""))
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -52,6 +53,10 @@ class Settings:
     evaluation: EvalConfig
     text: str
     """The resolved config as TOML: stored with the run, and what a resumed run must match."""
+    picture: bool = True
+    """Draw the learning curves (needs matplotlib)."""
+    clock: Callable[[], float] = time.monotonic
+    """Seconds from anywhere; what the budget is measured with."""
 
 
 def train(
@@ -61,7 +66,7 @@ def train(
 
     Raises :class:`TrainingError` with one sentence for everything that a user can mend.
     """
-    began = time.monotonic()
+    began = settings.clock()
     if settings.train.steps != 0 and not components.train:
         raise TrainingError("there is no training task; check tasks.rows, tasks.level and tasks.max_train")
     with boundary(run), hold(run, settings.text, resume) as digest, Display(run / "log.txt", console) as display:
@@ -85,14 +90,14 @@ class _Run:
     spent: float = field(init=False, default=0.0)
     """Seconds that the present phase had used before ``entered``."""
     entered: float = field(init=False, default=0.0)
-    """Monotonic time at which this process entered the present phase."""
+    """Time at which this process entered the present phase."""
 
     async def all(self) -> dict[str, Any]:
         """Every phase that is left, then the summary."""
         self._load()
         try:
             while self.state.phase is not Phase.DONE:
-                self.entered = time.monotonic()
+                self.entered = self._now()
                 self.spent = self.state.seconds.get(self.state.phase, 0.0)
                 await self._phase(self.state.phase)
                 following = list(Phase)[list(Phase).index(self.state.phase) + 1]
@@ -105,10 +110,11 @@ class _Run:
     def _report(self) -> dict[str, Any]:
         """The summary, the picture, and the last lines on the screen."""
         found = summary.write(self.path, self.state)
-        picture = curves.draw(self.path, found)
         for line in summary.table(found):
             self.display.say(line)
-        self.display.say(f"report: {self.path / 'summary.json'}, picture: {picture}")
+        if self.settings.picture:
+            self.display.say(f"picture: {curves.draw(self.path, found)}")
+        self.display.say(f"report: {self.path / 'summary.json'}")
         return found
 
     def _load(self) -> None:
@@ -144,7 +150,7 @@ class _Run:
         fresh = total - lines(path)
         self.display.phase(f"evaluation {phase}", total)
         played = await evaluate(self.scheduler, self.machine, tasks, self.settings.seed, config, path)
-        seconds = time.monotonic() - self.entered
+        seconds = self._now() - self.entered
         if fresh > 0:
             self._change(pace=max(self.state.pace, seconds / fresh))
         rates = shares(counts(played))
@@ -171,15 +177,15 @@ class _Run:
         warm = self.components.warm_start()
         limit = inf if warm.minutes is None else warm.minutes * 60
         self.display.phase("warm start", len(warm))
-        saved = time.monotonic()
+        saved = self._now()
         while self.state.batch < len(warm) and self._in_phase() < limit and self._left() > self._reserve(2):
             numbers = self.machine.learner.imitate(warm.batch(self.state.batch))
             self._change(batch=self.state.batch + 1)
             self.metrics.append({"kind": "sft", "batch": self.state.batch, **numbers} | self._timing())
             self.display.advance(_facts(numbers), done=self.state.batch)
-            if time.monotonic() - saved > CHECKPOINT_S:
+            if self._now() - saved > CHECKPOINT_S:
                 self._checkpoint()
-                saved = time.monotonic()
+                saved = self._now()
         self.display.say(f"warm start: {self.state.batch} of {len(warm)} batches in {clock(self._in_phase())}")
 
     # -- policy-gradient steps
@@ -191,12 +197,12 @@ class _Run:
         shelf = Shelf(self.path / "trajectories.jsonl", since=self.state.step)
         total = (config.steps or 0) * config.prompts * config.group
         left = self._left() - self._reserve()
-        self.display.phase("training", total, None if left == inf else time.monotonic() + left)
+        self.display.phase("training", total, None if left == inf else left)
         slowest = self.state.pace * config.prompts * config.group
         while self._another(slowest):
-            began = time.monotonic()
+            began = self._now()
             await self._step(order, shelf)
-            slowest = max(slowest if self.state.step > 1 else 0.0, time.monotonic() - began)
+            slowest = max(slowest if self.state.step > 1 else 0.0, self._now() - began)
             if self.state.step % config.checkpoint_every == 0:
                 self._checkpoint()
 
@@ -207,7 +213,7 @@ class _Run:
 
     async def _step(self, order: Order, shelf: Shelf) -> None:
         """Play, credit, update, record; the state moves on when all of it is done."""
-        config, began = self.settings.train, time.monotonic()
+        config, began = self.settings.train, self._now()
         prompts, frontier = order.take(self.state.frontier, config.prompts, self.state.rests)
         requests = [
             Request(self.components.train[prompt.task], self._key(prompt.ordinal, sample))
@@ -216,13 +222,13 @@ class _Run:
         ]
         opened = waves(self.machine, config.temperature)
         trajectories = await self.scheduler.play(requests, shelf, opened, config.wave)
-        played = time.monotonic()
+        played = self._now()
         scored = score(trajectories, config.group, self.components.scorer)
         numbers = self.machine.learner.update(scored.rows) if scored.rows else {}
         rests = self.state.rests | self._tired(order, prompts, scored)
         shelf.forget(self.state.step)
         self._change(step=self.state.step + 1, frontier=frontier, rests=rests)
-        timing = {"play": played - began, "update": time.monotonic() - played}
+        timing = {"play": played - began, "update": self._now() - played}
         self._record(prompts, scored, numbers, timing)
 
     def _record(
@@ -263,10 +269,13 @@ class _Run:
         return {"timing": {"elapsed": self._elapsed(), **seconds}}
 
     def _elapsed(self) -> float:
-        return self.used + time.monotonic() - self.began
+        return self.used + self._now() - self.began
 
     def _in_phase(self) -> float:
-        return self.spent + time.monotonic() - self.entered
+        return self.spent + self._now() - self.entered
+
+    def _now(self) -> float:
+        return self.settings.clock()
 
 
 def _facts(numbers: dict[str, float]) -> dict[str, str]:
