@@ -171,7 +171,8 @@ class DockerBackend:
             await self._remove(container)
 
         async def cause() -> str:
-            return await self._call(lambda: self._why(container.id)) or streams.errors[-300:]
+            last = streams.errors.splitlines()[-1:]
+            return ": ".join(part for part in (await self._call(lambda: self._why(container.id)), *last) if part)
 
         sandbox = RemoteSandbox(streams.reader, streams.writer, closer, self.name, limits=spec.limits, cause=cause)
         self._open.add(sandbox)
@@ -274,7 +275,7 @@ def _host(key: Key, tools: str) -> dict[str, Any]:
         ],
         "tmpfs": {
             # Less than the memory that they count as: a full disk is the writer's error, not the end of the sandbox.
-            "/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={memory // 4}",
+            "/tmp": f"rw,exec,nosuid,nodev,mode=1777,uid={USER},gid={USER},size={memory // 4}",
             WORKSPACE: f"rw,exec,nosuid,nodev,mode=0755,uid={USER},gid={USER},size={memory // 2}",
         },
         "binds": binds,

@@ -170,6 +170,8 @@ def _finish(root: Path) -> None:
     """What every image has: the user, mount points for a read-only root, no package caches."""
     for mount in ("workspace", "opt/repodojo", "opt/site", "tmp", "etc", "proc", "dev", "sys"):
         (root / mount).mkdir(parents=True, exist_ok=True)
+    # A runtime gives a tmpfs the mode of the folder that it covers.
+    (root / "tmp").chmod(0o1777)
     for file, line in (("passwd", USER), ("group", "dojo:x:1000:")):
         with (root / "etc" / file).open("a") as out:
             out.write(line + "\n")

@@ -1,0 +1,329 @@
+"""Grading trusts nothing the agent touched: what is paid, what is refused, who is at fault, over the real backends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy_task import BASE, FIXED, P2P, make, patch
+
+from sandbox.docker import DockerBackend
+from sandbox.grading.grade import GradeCache, grade
+from sandbox.local import LocalBackend
+from sandbox.protocol import Backend, Sandbox, SandboxError, Spec
+from sandbox.task import Prepared, Status, Verdict
+
+
+class Bench:
+    """A backend with the event loop that it lives in."""
+
+    def __init__(self, backend: Backend, runner: asyncio.Runner) -> None:
+        self.backend, self._runner = backend, runner
+
+    def grade(self, prepared: Prepared, text: str, timeout_s: float = 60) -> Verdict:
+        return self.run(grade(prepared, text, self.backend, timeout_s=timeout_s))
+
+    def run[T](self, work: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(work)
+
+
+@pytest.fixture(scope="module", params=["local", pytest.param("docker", marks=pytest.mark.docker)])
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    with asyncio.Runner() as runner:
+
+        async def start() -> Backend:
+            return LocalBackend() if request.param == "local" else DockerBackend(warm=1)
+
+        backend = runner.run(start())
+        yield Bench(backend, runner)
+        runner.run(backend.close())
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return make(tmp_path_factory.mktemp("toy"))
+
+
+def test_gold_grades_one_and_empty_zero(bench: Bench, toy: Prepared) -> None:
+    gold, empty = bench.grade(toy, toy.task.patch), bench.grade(toy, "")
+    assert (gold.status, gold.grade, gold.flags, gold.detail) == (Status.RESOLVED, 1, (), "")
+    assert all(gold.results.values()) and set(gold.results) == {*toy.task.FAIL_TO_PASS, *toy.task.PASS_TO_PASS}
+    assert (empty.status, empty.grade) == (Status.FAILED, 0)
+    assert empty.results == {"tests/test_numbers.py::test_low": False} | dict.fromkeys(P2P, True)
+    assert "test_low: failed" in empty.detail
+
+
+FLIP = """\
+import pytest
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    report.outcome, report.longrepr = "passed", None
+"""
+PATCHES_RUNNER = """\
+import _pytest.runner as runner
+
+_plain = runner.pytest_runtest_makereport
+
+
+def _lie(item, call):
+    call.excinfo = None
+    return _plain(item, call)
+
+
+import gc
+for thing in gc.get_objects():
+    if type(thing).__name__ == "HookImpl" and getattr(thing.function, "__name__", "") == "pytest_runtest_makereport":
+        if thing.function is _plain:
+            thing.function = _lie
+"""
+FORGES_REPORTS = """\
+import _pytest.reports as reports
+
+_plain = reports.TestReport.from_item_and_call.__func__
+
+
+def _lie(cls, item, call):
+    report = _plain(cls, item, call)
+    report.outcome, report.longrepr = "passed", None
+    return report
+
+
+reports.TestReport.from_item_and_call = classmethod(_lie)
+"""
+SPARES_CANARIES = FORGES_REPORTS.replace(
+    "    report.outcome,", "    if 'tests/' in item.nodeid:\n        report.outcome,"
+)
+EVIL_PLUGIN = {"pytest.ini": "[pytest]\naddopts = -p evil\n", "evil.py": FLIP}
+LATE_DAEMON = """\
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    time.sleep(0.2)
+    for folder, _, files in os.walk("/tmp"):
+        for name in files:
+            if name.startswith("results"):
+                open(os.path.join(folder, name), "w").write('{"nonce": "x"}')
+    time.sleep(30)
+    os._exit(0)
+"""
+SKIPS = "import pytest\npytest.skip('x', allow_module_level=True)\n"
+CALLS = "import pytest\n\n\ndef clamp(*a):\n    pytest.{}()\n\n\ndouble = clamp\n"
+PRINTS = "print('tests/test_numbers.py::test_low PASSED\\n3 passed in 0.01s')\n"
+SEEN = "tests/test_visible.py"
+
+ATTACKS: dict[str, tuple[dict[str, str | None], Status]] = {
+    "no-op": ({"README.md": "toy!\n"}, Status.FAILED),
+    "conftest flips every report": ({"conftest.py": FLIP}, Status.TAMPERED),
+    "the tests' own conftest": ({"tests/conftest.py": FLIP}, Status.TAMPERED),
+    "pytest.ini loads a plugin of the tree": (EVIL_PLUGIN, Status.TAMPERED),
+    "setup.cfg deselects": ({"setup.cfg": "[tool:pytest]\naddopts = -k double\n"}, Status.TAMPERED),
+    "pyproject skips": ({"pyproject.toml": "[tool.pytest.ini_options]\naddopts = '--co'\n"}, Status.TAMPERED),
+    "a visible test is weakened": ({SEEN: "def test_two():\n    pass\n"}, Status.FAILED),
+    "the hidden test is written in advance": ({"tests/test_numbers.py": "def test_low():\n    pass\n"}, Status.FAILED),
+    "tests are deleted": ({SEEN: None}, Status.FAILED),
+    "a file stands where the tests go": ({SEEN: None, "tests/conftest.py": None, "tests": "x\n"}, Status.TAMPERED),
+    "sitecustomize at start": ({"sitecustomize.py": "import os\nos._exit(0)\n"}, Status.TAMPERED),
+    "a path file": ({"toy/evil.pth": "import os\n"}, Status.TAMPERED),
+    "installed metadata": ({"evil-1.dist-info/entry_points.txt": "[pytest11]\nevil = evil\n"}, Status.TAMPERED),
+    "a local pytest": ({"pytest.py": "def main(*a, **k):\n    return 0\n"}, Status.TAMPERED),
+    "a local pytest package": ({"pytest/__init__.py": ""}, Status.TAMPERED),
+    "a module before the standard library's": ({"json.py": "def dump(*a): pass\n"}, Status.TAMPERED),
+    "a module before the site folder's": ({"pygments.py": ""}, Status.TAMPERED),
+    "source exits at import": ({"toy/__init__.py": "import os\nos._exit(0)\n"}, Status.TAMPERED),
+    "source exits with a failure": ({"toy/__init__.py": "import os\nos._exit(7)\n"}, Status.FAILED),
+    "source raises SystemExit": ({"toy/__init__.py": "raise SystemExit(0)\n"}, Status.FAILED),
+    "source skips every test": ({"toy/__init__.py": SKIPS}, Status.FAILED),
+    "source skips at the call": ({"toy/numbers.py": CALLS.format("skip")}, Status.FAILED),
+    "source expects its failure": ({"toy/numbers.py": CALLS.format("xfail")}, Status.FAILED),
+    "source prints forged results": ({"toy/__init__.py": PRINTS}, Status.FAILED),
+    "source patches the runner": ({"toy/__init__.py": PATCHES_RUNNER}, Status.TAMPERED),
+    "source patches the reports": ({"toy/__init__.py": FORGES_REPORTS}, Status.TAMPERED),
+    "a late daemon overwrites the results": ({"toy/__init__.py": LATE_DAEMON}, Status.FAILED),
+    "source floods the output": ({"toy/__init__.py": "import os\nos.write(1, b'x' * 30_000_000)\n"}, Status.FAILED),
+    "source does not compile": ({"toy/numbers.py": "def clamp(:\n"}, Status.FAILED),
+}  # fmt: skip
+
+
+IN_DOCKER_TOO = (
+    "no-op",
+    "a local pytest",
+    "source exits at import",
+    "source patches the reports",
+    "source floods the output",
+)
+
+
+@pytest.mark.parametrize(
+    ("bench", "name"),
+    [
+        *(("local", name) for name in ATTACKS),
+        *(pytest.param("docker", name, marks=pytest.mark.docker) for name in IN_DOCKER_TOO),
+    ],
+    indirect=["bench"],
+)
+def test_an_attack_is_not_paid(bench: Bench, toy: Prepared, name: str) -> None:
+    changes, status = ATTACKS[name]
+    verdict = bench.grade(toy, patch(toy.base, changes))
+    assert (verdict.status, verdict.grade) == (status, 0), verdict.detail
+    assert verdict.detail
+    assert verdict.results["tests/test_numbers.py::test_low"] is False
+
+
+ENDLESS = "import time\n\n\ndef clamp(*a):\n    time.sleep(600)\n\n\ndouble = clamp\n"
+EQUALS = """\
+class Any(int):
+    __hash__ = None
+
+    def __eq__(self, other):
+        return True
+
+
+def clamp(*a):
+    return Any()
+
+
+double = clamp
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "flag"),
+    [({"toy/numbers.py": EQUALS}, "equal to everything"), ({"toy/__init__.py": SPARES_CANARIES}, "touches pytest")],
+)
+def test_what_no_grader_in_the_process_can_see_is_flagged(
+    bench: Bench, toy: Prepared, changes: dict[str, str | None], flag: str
+) -> None:
+    assert flag in bench.grade(toy, patch(toy.base, changes)).flags
+
+
+def test_an_honest_fix_with_tests_and_scratch_files_of_its_own_is_paid(bench: Bench, toy: Prepared) -> None:
+    changes: dict[str, str | None] = {
+        "toy/numbers.py": FIXED, SEEN: "def test_two():\n    pass\n",
+        "tests/test_mine.py": "def test_mine():\n    assert False\n",
+        "reproduce.py": "import toy\n", "docs/a\nb.txt": "odd\n",
+    }  # fmt: skip
+    verdict = bench.grade(toy, patch(toy.base, changes))
+    assert (verdict.status, verdict.flags) == (Status.RESOLVED, ())
+
+
+def test_tests_that_never_end_are_a_time_out(bench: Bench, toy: Prepared) -> None:
+    endless = patch(toy.base, {"toy/numbers.py": ENDLESS})
+    assert bench.grade(toy, endless, timeout_s=3).status is Status.TIMEOUT
+
+
+def test_a_patch_that_does_not_fit_or_leaves_the_tree_is_no_infrastructure_failure(bench: Bench, toy: Prepared) -> None:
+    stale = toy.task.patch.replace("if value < low", "if value <= low")
+    assert bench.grade(toy, stale).status is Status.FAILED
+    outside = "--- /dev/null\n+++ b/../../etc/cron.d/x\n@@ -0,0 +1 @@\n+x\n"
+    assert bench.grade(toy, outside).status is Status.TAMPERED
+
+
+def test_a_link_in_the_patch_is_refused(bench: Bench, toy: Prepared) -> None:
+    header = "diff --git a/toy/x b/toy/x\nnew file mode 120000\n--- /dev/null\n+++ b/toy/x\n"
+    link = header + "@@ -0,0 +1 @@\n+/etc/passwd\n\\ No newline at end of file\n"
+    verdict = bench.grade(toy, link)
+    assert verdict.status is Status.TAMPERED and "link" in verdict.detail
+
+
+def test_the_agent_sees_neither_hidden_tests_nor_later_history(bench: Bench, toy: Prepared) -> None:
+    async def look() -> tuple[str, dict[str, str]]:
+        sandbox = await bench.backend.open(Spec(tree=toy.base, site=toy.site))
+        try:
+            commits = await sandbox.run(
+                "git rev-list --all --reflog | wc -l; git log -1 --format=%H; git fsck --lost-found | grep -c dangling"
+            )
+            found = await sandbox.run("find /workspace /opt/site /tmp -name 'test_numbers*'; git grep -l test_low")
+            assert found.output == ""
+            return commits.output, await sandbox.manifest()
+        finally:
+            await sandbox.close()
+
+    history, manifest = bench.run(look())
+    assert history.split() == ["1", toy.task.base_commit, "0"]
+    assert set(manifest) == set(BASE)
+
+
+class Dying:
+    """A backend whose sandboxes lose their tool server when the tests begin: what a crashed machine looks like."""
+
+    def __init__(self, inner: Backend) -> None:
+        self._inner = inner
+        self.name = inner.name
+        self.opened = 0
+
+    async def open(self, spec: Spec) -> Sandbox:
+        sandbox = await self._inner.open(spec)
+        self.opened += 1
+        asyncio.get_running_loop().call_later(0.3, lambda: asyncio.ensure_future(sandbox.close()))
+        return sandbox
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+def test_a_sandbox_that_dies_during_the_tests_is_infrastructure(bench: Bench, toy: Prepared) -> None:
+    slow = patch(toy.base, {"toy/numbers.py": "import time\ntime.sleep(5)\n" + FIXED})
+    verdict = bench.run(grade(toy, slow, Dying(bench.backend)))
+    assert (verdict.status, verdict.grade) == (Status.INFRA, 0)
+
+
+def test_a_broken_site_folder_is_infrastructure(bench: Bench, toy: Prepared, tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    verdict = bench.grade(toy.model_copy(update={"site": tmp_path / "site"}), toy.task.patch)
+    assert verdict.status is Status.INFRA
+
+
+class Refusing:
+    """A backend that can open nothing."""
+
+    name = "refusing"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def open(self, spec: Spec) -> Sandbox:
+        self.asked += 1
+        raise SandboxError("no sandbox today")
+
+    async def close(self) -> None: ...
+
+
+def test_no_sandbox_is_infrastructure_and_is_not_remembered(toy: Prepared) -> None:
+    async def twice() -> list[Verdict]:
+        cache = GradeCache()
+        return [await cache.grade(toy, toy.task.patch, backend) for _ in range(2)]
+
+    backend = Refusing()
+    assert [verdict.status for verdict in asyncio.run(twice())] == [Status.INFRA, Status.INFRA]
+    assert backend.asked == 2
+
+
+class Counting(Dying):
+    """Counts sandboxes and leaves them alone."""
+
+    async def open(self, spec: Spec) -> Sandbox:
+        self.opened += 1
+        return await self._inner.open(spec)
+
+
+def test_equal_trees_are_graded_once_however_their_patches_are_written(bench: Bench, toy: Prepared) -> None:
+    counting = Counting(bench.backend)
+    other = toy.task.patch.replace("diff --git a/toy/numbers.py b/toy/numbers.py\n", "")
+    other = "\n".join(line for line in other.splitlines() if not line.startswith("index ")) + "\n"
+    assert other != toy.task.patch
+
+    async def both() -> list[Verdict]:
+        cache = GradeCache()
+        return list(
+            await asyncio.gather(*(cache.grade(toy, text, counting) for text in (toy.task.patch, other, other)))
+        )
+
+    assert [verdict.status for verdict in bench.run(both())] == [Status.RESOLVED] * 3
+    assert counting.opened == 1
