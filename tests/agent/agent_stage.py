@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,3 +96,18 @@ class Stage:
 
 def key(sample: int = 0) -> Key:
     return Key(seed=0, step=0, prompt=0, sample=sample)
+
+
+def make_site(folder: Path) -> None:
+    """A site folder with pytest, copied from where these tests run."""
+    import importlib.util
+
+    for name in ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "py"):
+        spec = importlib.util.find_spec(name)
+        assert spec is not None and spec.origin is not None
+        source = Path(spec.origin)
+        if source.name == "__init__.py":
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source.parent, folder / name, ignore=ignored, dirs_exist_ok=True)
+        else:
+            shutil.copy(source, folder / source.name)
