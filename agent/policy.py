@@ -38,7 +38,10 @@ class Sampled(BaseModel):
 class Policy(Protocol):
     """What plays an episode. Scripted policies are real doubles of it: same bookkeeping, no model."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Name with weights, for people: ``SmolLM2-135M-Instruct@v3``."""
+        ...
 
     def open(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Token ids of the first context, up to and including the header of the assistant's turn."""

@@ -42,7 +42,10 @@ class Scorer(Protocol):
 class Engine(Protocol):
     """Owns the weights that sample and makes policies of them."""
 
-    version: int
+    @property
+    def version(self) -> int:
+        """How often the weights were updated."""
+        ...
 
     def policy(self, *, temperature: float) -> Policy:
         """A policy over the current weights (greedy at temperature 0)."""

@@ -1,0 +1,96 @@
+"""Sandboxes: from a request to the first action, and the round trip of one action.
+
+The yardstick for the round trip is what an agent without a tool server would do: ``docker exec`` of ``sh -c true`` in
+the container of the same sandbox image, in turns with ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from benchmarks.speed.measure import Measured, ratio, timed
+from sandbox.protocol import Backend, Spec
+
+ACTIONS = 30
+"""Round trips of one run."""
+
+
+async def measure(runs: int) -> list[Measured]:
+    """Every sandbox figure, ``runs`` times each."""
+    from sandbox.images import unusable
+    from sandbox.local import LocalBackend
+
+    with tempfile.TemporaryDirectory(prefix="repodojo-speed-") as folder:
+        tree = Path(folder)
+        (tree / "calc.py").write_text("def add(a, b):\n    return a + b\n")
+        found = await _backend(LocalBackend(), tree, runs)
+        if reason := unusable():
+            return found + [Measured(f"docker: {what}", "ms", note=reason) for what in ("first action", "round trip")]
+        from sandbox.docker import DockerBackend
+
+        docker = await _backend(DockerBackend(), tree, runs)
+        execs, steps = await _against_exec(DockerBackend(), tree, runs)
+        return [*found, *docker, execs, steps, ratio("round trip: docker exec / ours", execs, steps)]
+
+
+async def _backend(backend: Backend, tree: Path, runs: int) -> list[Measured]:
+    """First action and round trip of one backend."""
+    try:
+        first = [1e3 * await _first_action(backend, tree) for _ in range(runs + 1)]
+        sandbox = await backend.open(Spec(tree=tree))
+        await sandbox.run("true")
+        trips = [1e3 / ACTIONS * await timed(lambda: _times(lambda: sandbox.run("true"))) for _ in range(runs)]
+        await sandbox.close()
+    finally:
+        await backend.close()
+    name = backend.name
+    return [
+        Measured(f"{name}: request to first action's end, first of a process", "ms", (first[0],)),
+        Measured(f"{name}: request to first action's end", "ms", tuple(first[1:])),
+        Measured(f"{name}: round trip of one action", "ms", tuple(trips)),
+    ]
+
+
+async def _first_action(backend: Backend, tree: Path) -> float:
+    """Seconds from the request to the end of the first action; closing is not waited for by an episode."""
+    began = time.perf_counter()
+    sandbox = await backend.open(Spec(tree=tree))
+    await sandbox.run("true")
+    seconds = time.perf_counter() - began
+    await sandbox.close()
+    return seconds
+
+
+async def _times(action: Callable[[], Awaitable[object]]) -> None:
+    for _ in range(ACTIONS):
+        await action()
+
+
+async def _against_exec(backend: Backend, tree: Path, runs: int) -> tuple[Measured, Measured]:
+    """``docker exec`` and our round trip, in turns."""
+    from sandbox.images import usable_image
+
+    image = usable_image()
+    start = ["docker", "run", "-d", "--rm", "--network", "none", str(image), "sleep", "600"]
+    container = (await asyncio.to_thread(_output, start)).strip()
+    sandbox = await backend.open(Spec(tree=tree))
+    execs, trips = list[float](), list[float]()
+    try:
+        for _ in range(max(runs, 5)):
+            command = ["docker", "exec", container, "sh", "-c", "true"]
+            execs.append(1e3 * await timed(lambda: asyncio.to_thread(_output, command)))  # noqa: B023
+            trips.append(1e3 * await timed(lambda: sandbox.run("true")))
+    finally:
+        await sandbox.close()
+        await backend.close()
+        await asyncio.to_thread(_output, ["docker", "rm", "-f", container])
+    return Measured("docker exec of one action", "ms", tuple(execs)), Measured("in turns: ours", "ms", tuple(trips))
+
+
+def _output(command: Sequence[str]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
