@@ -25,7 +25,7 @@ class ModelConfig(BaseModel):
     """Where both live."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """On a CPU without bfloat16 units float32 is faster."""
-    threads: int = Field(1, ge=1)
+    threads: int = Field(default=1, ge=1)
     """Threads of torch on the CPU. More than the idle cores makes everything much slower."""
 
 
@@ -34,20 +34,21 @@ class SftConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    examples: int = Field(480, ge=0)
+    examples: int = Field(default=480, ge=0)
     """Scripted episodes to learn from, in all; 0 skips the warm start."""
-    minutes: float | None = Field(10.0, gt=0)
+    minutes: float | None = Field(default=10.0, gt=0)
     """Wall-clock bound; ``None``: all examples."""
-    batch: int = Field(8, ge=1)
+    batch: int = Field(default=8, ge=1)
     """Episodes of one optimiser step."""
-    lr: float = Field(2e-4, gt=0)
+    lr: float = Field(default=2e-4, gt=0)
     """Peak learning rate."""
-    warmup: float = Field(0.05, ge=0, le=1)
+    warmup: float = Field(default=0.05, ge=0, le=1)
     """Share of the examples over which the rate rises from 0."""
-    decay: float = Field(0.1, ge=0, le=1)
+    decay: float = Field(default=0.1, ge=0, le=1)
     """The rate falls linearly from its peak to this share of it at the last example."""
-    window: int = Field(64, ge=1)
-    """Episodes that are sorted by length before they are cut into batches: less padding, the order stays random outside."""
+    window: int = Field(default=64, ge=1)
+    """Episodes that are sorted by length before they are cut into batches: less padding, the order stays random
+    outside."""
 
 
 class Clip(BaseModel):
@@ -56,11 +57,11 @@ class Clip(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["clip"] = "clip"
-    low: float = Field(0.2, ge=0)
+    low: float = Field(default=0.2, ge=0)
     """The ratio is clipped at ``1 - low``."""
-    high: float = Field(0.2, ge=0)
+    high: float = Field(default=0.2, ge=0)
     """... and at ``1 + high``; 0.28 is DAPO's clip-higher."""
-    dual: float | None = Field(None, gt=1)
+    dual: float | None = Field(default=None, gt=1)
     """Dual clip: for negative advantages the loss is at most ``-dual * A``."""
 
 
@@ -70,8 +71,8 @@ class Gspo(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["gspo"] = "gspo"
-    low: float = Field(3e-4, ge=0)
-    high: float = Field(4e-4, ge=0)
+    low: float = Field(default=3e-4, ge=0)
+    high: float = Field(default=4e-4, ge=0)
 
 
 class Cispo(BaseModel):
@@ -80,9 +81,9 @@ class Cispo(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["cispo"] = "cispo"
-    floor: float = Field(0.0, ge=0)
+    floor: float = Field(default=0.0, ge=0)
     """Lower bound of the weight; 0: none."""
-    cap: float = Field(5.0, gt=0)
+    cap: float = Field(default=5.0, gt=0)
     """Upper bound of the weight."""
 
 
@@ -92,9 +93,9 @@ class Sapo(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["sapo"] = "sapo"
-    positive: float = Field(1.0, gt=0)
+    positive: float = Field(default=1.0, gt=0)
     """Temperature of the gate where the advantage is positive."""
-    negative: float = Field(1.05, gt=0)
+    negative: float = Field(default=1.05, gt=0)
     """... and where it is negative."""
 
 
@@ -104,20 +105,21 @@ class Dppo(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["dppo"] = "dppo"
-    bound: float = Field(0.2, gt=0)
+    bound: float = Field(default=0.2, gt=0)
     """A token whose probability moved further than this in the advantage's direction is dropped."""
-    tau: float = Field(1e-3, ge=0)
+    tau: float = Field(default=1e-3, ge=0)
     """Weight of the squared log-ratio."""
 
 
 class Correction(BaseModel):
-    """Importance weight between the sampler's and the trainer's log-probabilities (:mod:`trainers.losses.correction`)."""
+    """Importance weight between the sampler's and the trainer's log-probabilities
+    (:mod:`trainers.losses.correction`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     level: Literal["token", "sequence"] = "token"
     mode: Literal["truncate", "mask"] = "truncate"
-    cap: float = Field(2.0, gt=0)
+    cap: float = Field(default=2.0, gt=0)
     """Largest weight; above it ``truncate`` caps and ``mask`` drops."""
 
 
@@ -128,13 +130,11 @@ class Kl(BaseModel):
 
     estimator: Literal["k1", "k2", "k3"] = "k2"
     """As a *loss*, k1 has no gradient on average, k2 has that of KL(policy || reference), k3 that of the reverse."""
-    weight: float = Field(1e-3, gt=0)
+    weight: float = Field(default=1e-3, gt=0)
 
 
-Policy = Annotated[Clip | Gspo | Cispo | Sapo | Dppo, Field(discriminator="kind")]
-Aggregation = Literal[
-    "seq-mean-token-sum-norm", "token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "token-sum"
-]
+PolicyLoss = Annotated[Clip | Gspo | Cispo | Sapo | Dppo, Field(discriminator="kind")]
+Aggregation = Literal["seq-mean-token-sum-norm", "token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "token-sum"]
 
 
 class LossConfig(BaseModel):
@@ -142,15 +142,18 @@ class LossConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    policy: Policy = Clip()
+    policy: PolicyLoss = Clip()
     aggregation: Aggregation = "seq-mean-token-sum-norm"
     """How token losses become one number (:mod:`trainers.losses.aggregate`)."""
-    length: int = Field(256, ge=1)
-    """The constant of ``seq-mean-token-sum-norm``: a configured length, never the longest row of a batch (invariant 8)."""
+    length: int = Field(default=256, ge=1)
+    """The constant of ``seq-mean-token-sum-norm``: a configured length, never the longest row of a batch
+    (invariant 8)."""
     correction: Correction | None = None
-    """``None``: the sampler's log-probabilities are the behaviour's, as they are when both share weights and one step is made."""
-    opsm: float | None = Field(None, gt=0)
-    """Drop a sequence with negative advantage whose mean ``sampler - now`` is above this (off-policy sequence masking)."""
+    """``None``: the sampler's log-probabilities are the behaviour's, as they are when both share weights and one
+    step is made."""
+    opsm: float | None = Field(default=None, gt=0)
+    """Drop a sequence with negative advantage whose mean ``sampler - now`` is above this (off-policy sequence
+    masking)."""
     kl: Kl | None = None
     """Penalty towards the model before training; it costs a second forward pass."""
 
@@ -160,17 +163,17 @@ class OptimConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    layers: int | None = Field(10, ge=1)
+    layers: int | None = Field(default=10, ge=1)
     """Train the last n layers and the final norm; embeddings and head stay frozen. ``None``: every weight."""
-    lora: int | None = Field(None, ge=1)
+    lora: int | None = Field(default=None, ge=1)
     """Rank of LoRA adapters on the linear layers of those layers instead of the layers themselves."""
-    lr: float = Field(2e-5, gt=0)
+    lr: float = Field(default=2e-5, gt=0)
     """Of policy-gradient steps, constant."""
     betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = Field(0.0, ge=0)
-    clip: float = Field(1.0, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
-    tokens: int = Field(2048, ge=16)
+    tokens: int = Field(default=2048, ge=16)
     """Budget of one micro-batch: how many tokens are in memory at a time. It changes no result."""
 
     @model_validator(mode="after")

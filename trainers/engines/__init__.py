@@ -5,7 +5,8 @@ Invariants:
 * Token ids in, token ids and their log-probabilities out; nothing is re-tokenised.
 * A sample is a function of (weights, context, key, turn, shape of its batch); a synchronous wave fixes the batches
   (:mod:`trainers.engines.batcher`), and each token's uniform draw depends on the key alone.
-* Prompt keys and values are computed once for a group, a rollout's are kept between its turns, both are freed when it ends.
+* Prompt keys and values are computed once for a group, a rollout's are kept between its turns, both are freed when it
+  ends.
 
 Nothing here is imported until a model is loaded: :mod:`trainers.engines.transformers` imports torch.
 """

@@ -1,9 +1,9 @@
 """Lockstep batches that depend on requests alone, never on timing.
 
-A *wave* is a fixed number of episodes that share batches. A batch starts when every live episode of the wave either waits
-for a sample or has left; it is sorted by key. So the batches of a wave are a function of its episodes (invariant 10), and
-its sandboxes run while another wave generates. A request is answered as soon as *its* sample is complete: the commands of
-early finishers overlap with the rest of the batch.
+A *wave* is a fixed number of episodes that share batches. A batch starts when every live episode of the wave either
+waits for a sample or has left; it is sorted by key. So the batches of a wave are a function of its episodes
+(invariant 10), and its sandboxes run while another wave generates. A request is answered as soon as *its* sample is
+complete: the commands of early finishers overlap with the rest of the batch.
 
     Wave(n, run)          n episodes; ``run(requests, deliver)`` is called in the engine's worker thread
     await wave.ask(...)   one sample
@@ -57,7 +57,8 @@ class Wave:
         self._flights: set[asyncio.Task[None]] = set()
 
     async def ask(self, request: Ask) -> Sampled:
-        """One sample. Raises :class:`PolicyError` when the engine fails, ``ValueError`` on a second request of one episode."""
+        """One sample. Raises :class:`PolicyError` when the engine fails, ``ValueError`` on a second request of one
+        episode."""
         if request.key in self._gone or request.key in self._waiting:
             raise ValueError(f"episode {request.key} asked for a sample while it waits for one or after it left")
         future: asyncio.Future[Sampled] = asyncio.get_running_loop().create_future()

@@ -1,0 +1,46 @@
+"""Attention over packed tokens: one function for sampling and learning, for every model that takes attention functions.
+
+A forward pass gets all its tokens in one line, ``input_ids`` of shape (1, N), without padding: every matrix product
+works on real tokens only. Who sees whom is known to a *layout*, which travels through the model as a keyword argument
+and answers :meth:`Layout.attend` in each layer. Two exist: :class:`trainers.packing.Packed` (a shared prefix and rows
+that continue it) and :class:`trainers.engines.kv.Step` (rows that continue what is cached).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NAME = "repodojo"
+
+
+class Layout(Protocol):
+    """Knows which packed token may see which keys."""
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """``q`` (heads, N, d), ``k`` and ``v`` (kv heads, N, d) of one layer -> (N, heads, d)."""
+        ...
+
+
+def install(net: Any) -> None:
+    """Make a model use :func:`attention`. Its forward passes then need ``layout=...``."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, attention)
+    net.set_attn_implementation(NAME)
+
+
+def attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, scaling: float, **rest: Any
+) -> tuple[Tensor, None]:
+    """What transformers calls in every layer; it makes no mask for an attention that it does not know."""
+    layout: Layout = rest["layout"]
+    return layout.attend(module.layer_idx, query[0], key[0], value[0], scaling)[None], None
+
+
+def hidden(net: Any, ids: Tensor, positions: Tensor, layout: Layout) -> Tensor:
+    """Final hidden states, (N, width), of packed token ids and their positions (both (N,))."""
+    out = net.model(input_ids=ids[None], position_ids=positions[None], use_cache=False, layout=layout)
+    return out.last_hidden_state[0]
