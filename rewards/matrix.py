@@ -4,7 +4,7 @@
     "p2p": [2, 3, 4, 5]}
 
 Every field of a turn is optional. Without ``tree`` each turn with ``tests`` is an attempt; with it, a turn is one
-when it reaches a tree not seen before. ``f2p`` and ``p2p`` index the tests.
+when it reaches a tree not seen before in its episode, ``base`` included. ``f2p`` and ``p2p`` index the tests.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ class Matrix(_Strict):
     trajectories: tuple[MatrixTrajectory, ...]
     f2p: tuple[int, ...] = ()
     p2p: tuple[int, ...] = ()
+    base: str = "base"
+    """The tree that every episode starts from."""
 
     @model_validator(mode="after")
     def _one_width(self) -> Self:
@@ -73,7 +75,7 @@ class Matrix(_Strict):
 
     def group(self) -> tuple[Trajectory, ...]:
         """The trajectories, with tests named ``t0``, ``t1``, ..."""
-        return tuple(_trajectory(index, one) for index, one in enumerate(self.trajectories))
+        return tuple(_trajectory(index, one, self.base) for index, one in enumerate(self.trajectories))
 
     def suites(self) -> dict[str, Suite]:
         """By task; empty when the file names neither set."""
@@ -86,7 +88,7 @@ def _test(index: int) -> str:
     return f"t{index}"
 
 
-def _trajectory(index: int, one: MatrixTrajectory) -> Trajectory:
+def _trajectory(index: int, one: MatrixTrajectory, base: str) -> Trajectory:
     submitted = one.outcome in (Outcome.EMPTY_PATCH, Outcome.TESTS_FAIL, Outcome.TESTS_PASS)
     graded = one.outcome in (Outcome.TESTS_FAIL, Outcome.TESTS_PASS)
     status = Status.RESOLVED if one.outcome is Outcome.TESTS_PASS else Status.FAILED
@@ -95,18 +97,18 @@ def _trajectory(index: int, one: MatrixTrajectory) -> Trajectory:
         task=TASK,
         key=Key(seed=0, step=0, prompt=0, sample=index),
         policy="by hand",
-        turns=_turns(one.turns),
+        turns=_turns(one.turns, base),
         end=End.SUBMITTED if submitted else End.INFRA if one.outcome is Outcome.INFRA else End.TURNS,
         failure=Failure.INFRA if one.outcome is Outcome.INFRA else None,
+        base_tree=base,
         base_diagnostics=first if one.diagnostics is None else one.diagnostics,
         patch="by hand" if graded else "",
         verdict=Verdict(status=status, flags=one.flags) if graded else None,
     )
 
 
-def _turns(turns: tuple[MatrixTurn, ...]) -> tuple[Turn, ...]:
+def _turns(turns: tuple[MatrixTurn, ...], last: str) -> tuple[Turn, ...]:
     made: list[Turn] = []
-    last: str | None = None
     for turn in turns:
         changed = turn.tests is not None if turn.tree is None else turn.tree != last
         last = last if turn.tree is None else turn.tree

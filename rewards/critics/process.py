@@ -41,8 +41,14 @@ class _Process(Step):
 
     def observed(self, group: Group) -> list[tuple[int, list[Observation]]]:
         """Per member: the starting count and what each turn told. Raises :class:`RewardError` for a missing count."""
-        start = next((m.source.base_diagnostics for m in group.members if m.source.base_diagnostics is not None), None)
-        return [(start or 0, self._turns(member, start)) for member in group.members]
+        known = [m.source.base_diagnostics for m in group.members if m.source.base_diagnostics is not None]
+        shared = min(known, default=None)
+        made: list[tuple[int, list[Observation]]] = []
+        for member in group.members:
+            own = member.source.base_diagnostics
+            start = shared if own is None else own
+            made.append((start or 0, self._turns(member, start)))
+        return made
 
     def weights(self) -> Weights:
         return Weights(self.a, self.b, self.c)
