@@ -3,10 +3,11 @@ server."""
 
 from __future__ import annotations
 
+import os
 import posixpath
 from typing import Any
 
-from sandbox.protocol import WORKSPACE, Limits, Spec
+from sandbox.protocol import WORKSPACE, Limits, SandboxError, Spec
 from sandbox.toolbox import MOUNT
 
 SITE = "/opt/site"
@@ -51,8 +52,19 @@ def rlimits(limits: Limits) -> dict[str, int]:
     }
 
 
+def check(spec: Spec) -> None:
+    """Raise :class:`SandboxError` for folders that are absent, or that the sandbox's user could not read."""
+    for folder in (spec.tree, spec.site):
+        if folder is not None and not folder.is_dir():
+            raise SandboxError(f"there is no folder {folder} to open a sandbox on")
+    # Root's sandboxes run as another user, who reads the mounted site as anybody does.
+    if spec.site is not None and os.geteuid() == 0 and spec.site.stat().st_mode & 0o5 != 0o5:
+        raise SandboxError(f"{spec.site} cannot be read by the sandbox's user: chmod -R o+rX {spec.site}")
+
+
 def settings(spec: Spec, *, rlimited: bool = True, **places: str) -> dict[str, Any]:
-    """Settings of the tool server for ``spec``; ``places`` as in :func:`environment`."""
+    """Settings of the tool server for ``spec``, which is checked; ``places`` as in :func:`environment`."""
+    check(spec)
     return {
         "root": places.get("workspace", WORKSPACE),
         "env": environment(spec, **places),

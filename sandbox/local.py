@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox import toolbox
-from sandbox.inside import DISK_MB, settings
+from sandbox.inside import DISK_MB, check, settings
 from sandbox.protocol import SandboxError, Spec
 from sandbox.remote import RemoteSandbox
 
@@ -41,9 +41,7 @@ class LocalBackend:
 
     async def open(self, spec: Spec) -> RemoteSandbox:
         """A fresh sandbox. Raises :class:`SandboxError`."""
-        for folder in (spec.tree, spec.site):
-            if folder is not None and not await asyncio.to_thread(Path(folder).is_dir):
-                raise SandboxError(f"there is no folder {folder} to open a sandbox on")
+        await asyncio.to_thread(check, spec)
         zygote = await self._warm()
         sandbox = await zygote.fork(spec)
         self._open.add(sandbox)

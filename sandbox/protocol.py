@@ -132,5 +132,5 @@ def tree_hash(manifest: Mapping[str, str]) -> str:
 
     digest = hashlib.sha256()
     for path in sorted(manifest):
-        digest.update(f"{path}\0{manifest[path]}\n".encode())
+        digest.update(f"{path}\0{manifest[path]}\n".encode(errors="surrogateescape"))
     return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,140 @@
+"""Behaviours of confinement: what is seen, what is out of reach, what attacks are survived."""
+
+from __future__ import annotations
+
+from sandbox.protocol import ExecResult, Sandbox, SandboxError
+from sandbox.selfcheck.registry import Broken, behaviour, expect, hurtful, shell
+
+
+@behaviour
+async def python_is_there_and_imports_the_tree(box: Sandbox) -> None:
+    program = "import ssl, sqlite3, ctypes; from pkg.answer import answer; print(answer())"
+    expect((out := await shell(box, f"cd /tmp; python -c '{program}'; cd /workspace")) == "41", out)
+
+
+@behaviour
+async def the_environment_is_the_same_everywhere(box: Sandbox) -> None:
+    wanted = {
+        "HOME",
+        "LANG",
+        "TZ",
+        "PATH",
+        "PYTHONHASHSEED",
+        "PYTHONDONTWRITEBYTECODE",
+        "PYTHONPATH",
+        "TERM",
+        "PAGER",
+        "USER",
+    }
+    names = {line.split("=")[0] for line in (await shell(box, "env")).splitlines()}
+    expect(wanted <= names and not names - wanted - {"PWD", "OLDPWD", "SHLVL", "_", "A", "HOSTNAME"}, sorted(names))
+    expect((out := await shell(box, "date +%Z; touch $HOME/x && echo home")) == "UTC\nhome", out)
+
+
+@behaviour
+async def nothing_outside_workspace_and_tmp_can_be_written(box: Sandbox) -> None:
+    for path in ("/", "/usr", "/etc", "/opt", "/opt/repodojo", "/opt/site", "/dev", "/proc/sys/kernel"):
+        expect((result := await box.run(f"touch {path}/.probe 2>/dev/null")).exit_code, (path, result))
+
+
+@behaviour
+async def the_user_is_nobody_special(box: Sandbox) -> None:
+    out = await shell(box, "id -u; grep -E 'CapEff|CapPrm|CapBnd|NoNewPrivs' /proc/self/status | cut -f2 | sort -u")
+    expect(out.split() == ["1000", "0000000000000000", "1"], out)
+
+
+@behaviour
+async def other_processes_are_not_seen(box: Sandbox) -> None:
+    out = await shell(box, "ls /proc | grep -c '^[0-9]'")
+    expect(int(out) < 16, f"{out} processes")
+
+
+@behaviour
+async def the_tool_server_is_out_of_reach(box: Sandbox) -> None:
+    for path in ("fd/0", "fd/1", "mem", "environ"):
+        expect((result := await box.run(f"head -c1 /proc/1/{path} 2>/dev/null")).exit_code, (path, result))
+    expect((result := await box.run("echo x > /proc/1/fd/3")).exit_code, result)
+
+
+@behaviour
+async def there_is_no_network_but_itself(box: Sandbox) -> None:
+    script = (
+        "import socket\n"
+        "server = socket.create_server(('127.0.0.1', 0))\n"
+        "socket.create_connection(server.getsockname(), 2); print('self')\n"
+        "for host in ('1.1.1.1', '8.8.8.8'):\n"
+        "    try: socket.create_connection((host, 53), 2); print('out')\n"
+        "    except OSError: print('no')"
+    )
+    await box.write("net.py", script.encode())
+    expect((out := await shell(box, "python net.py; rm net.py")) == "self\nno\nno", out)
+
+
+# -- attacks ---------------------------------------------------------------------------------------------------------
+
+
+async def _goes_on(box: Sandbox) -> None:
+    expect(await shell(box, "echo on") == "on", "no further command")
+
+
+@hurtful
+async def killing_every_process_is_survived(box: Sandbox) -> None:
+    await box.run("kill -9 -1", 10)
+    await box.run("kill -9 1; kill -STOP 1", 10)
+    await _goes_on(box)
+
+
+@hurtful
+async def killing_the_shell_is_survived(box: Sandbox) -> None:
+    expect((result := await box.run("kill -9 $$")).exit_code == 137, result)
+    await _goes_on(box)
+
+
+@hurtful
+async def stopping_the_shell_is_a_time_out(box: Sandbox) -> None:
+    expect((result := await box.run("kill -STOP $$", 1.0)).timed_out, result)
+    await _goes_on(box)
+
+
+@hurtful
+async def a_fork_bomb_is_held_and_swept_up(box: Sandbox) -> None:
+    expect((result := await box.run("b() { b | b & }; b; sleep 30", 2.0)).timed_out, result)
+    await _goes_on(box)
+    expect(int(out := await shell(box, "ls /proc | grep -c '^[0-9]'")) < 16, f"{out} processes")
+
+
+@hurtful
+async def a_flood_of_output_is_swallowed(box: Sandbox) -> None:
+    result: ExecResult = await box.run("head -c 200000000 /dev/zero | tr '\\0' 'x'; echo; echo end", 60)
+    expect(result.exit_code == 0 and result.cut > 190_000_000 and result.output.endswith("end\n"), result.cut)
+
+
+@hurtful
+async def one_process_cannot_have_all_memory(box: Sandbox) -> None:
+    expect((result := await box.run("python -c 'x = bytearray(2 << 30); print(1)'")).exit_code, result)
+    await _goes_on(box)
+
+
+@hurtful
+async def the_disk_is_limited(box: Sandbox) -> None:
+    expect(
+        (result := await box.run("fallocate -l 3G big 2>/dev/null || head -c 3G /dev/zero > big", 60)).exit_code, result
+    )
+    await shell(box, "rm -f big")
+
+
+@hurtful
+async def locked_folders_do_not_outlive_the_sandbox(box: Sandbox) -> None:
+    await shell(box, "mkdir -p deep/er; touch deep/er/x; chmod 000 deep/er deep")
+    expect("crlf.txt" in await box.manifest(), "no manifest")
+
+
+@hurtful
+async def a_closed_sandbox_answers_with_an_error(box: Sandbox) -> None:
+    await box.close()
+    await box.close()
+    try:
+        await box.run("true")
+    except SandboxError:
+        return
+    raise Broken("a command ran")
