@@ -7,13 +7,14 @@ is played.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Callable, Iterator
 
 from agent.tools.functions import NoFunction
 from agent.tools.rewrite import current, replacement, split_target
 from agent.trajectory import Action
-from sandbox.grading.patch import Change, apply_changes, parse
+from sandbox.grading.patch import Change, PatchError, apply_changes, parse
 from sandbox.grading.tree import Entry
 from sandbox.task import Task, TaskError
 
@@ -43,14 +44,15 @@ def gold_action(task: Task, file_text: str) -> str:
 
 def gold_actions(task: Task, read: Read) -> list[Action]:
     """Actions that apply the gold patch, without the final ``submit``. Raises ``TaskError``."""
-    changes = parse(task.patch)
-    path, _ = split_target(task.focus or "")
-    if [change.path for change in changes] == [path]:
-        try:
-            return [Action(tool="rewrite", args={"code": gold_action(task, read(path))})]
-        except TaskError:
-            pass
-    return [action for change in changes for action in _edits(task, change, read)]
+    try:
+        changes = parse(task.patch)
+        path, _ = split_target(task.focus or "")
+        if [change.path for change in changes] == [path]:
+            with contextlib.suppress(TaskError):
+                return [Action(tool="rewrite", args={"code": gold_action(task, read(path))})]
+        return [action for change in changes for action in _edits(task, change, read)]
+    except (PatchError, OSError, UnicodeDecodeError) as error:
+        raise TaskError(f"the gold patch of {task.instance_id} cannot be played: {error}") from None
 
 
 def _fixed(task: Task, files: dict[str, str]) -> dict[str, str]:

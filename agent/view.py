@@ -1,14 +1,13 @@
 """A stored trajectory for people: ``dojo view RUN [KEY]``.
 
-Without a key the episodes are listed, one a line; with one, each turn is shown with what was sampled, what was
+A run's episodes are listed, one a line; of one episode, each turn is shown with what was sampled, what was
 observed and the facts. Terminal control characters in what a model or a program wrote are shown, never obeyed.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
@@ -16,7 +15,6 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from agent.store import Store, StoreError
 from agent.trajectory import Outcome, Trajectory, Turn
 
 _COLOURS = {
@@ -29,24 +27,9 @@ _COLOURS = {
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def view(run: Path, key: str | None = None, limit: int | None = None, console: Console | None = None) -> None:
-    """Print the last ``limit`` episodes of a run folder (or of one JSONL file), or one of them.
-
-    Raises ``StoreError`` with one sentence.
-    """
-    console = console or Console()
-    found = list(_read(run))
-    if key is None:
-        shown = found if limit is None else found[-limit:]
-        console.print(listing(shown))
-        if len(shown) < len(found):
-            console.print(f"the last {len(shown)} of {len(found)} episodes")
-        return
-    chosen = [t for t in found if key in (str(t.key), t.task)]
-    if not chosen:
-        raise StoreError(f"no episode of {run} has the key or task '{key}'; 'dojo view {run}' lists them")
-    for trajectory in chosen:
-        console.print(episode(trajectory))
+def show(trajectory: Trajectory, console: Console | None = None) -> None:
+    """Print one episode in full."""
+    (console or Console()).print(episode(trajectory))
 
 
 def listing(trajectories: Iterable[Trajectory]) -> Table:
@@ -71,13 +54,6 @@ def episode(trajectory: Trajectory) -> Group:
 def visible(text: str) -> str:
     """``text`` with control characters other than tab and newline written as ``\\xNN``."""
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
-
-
-def _read(run: Path) -> Iterator[Trajectory]:
-    path = run / "trajectories.jsonl" if run.is_dir() else run
-    if not path.exists():
-        raise StoreError(f"there is no {path}; name a run folder or a file of trajectories")
-    return Store(path).read()
 
 
 def _outcome(trajectory: Trajectory) -> Text:

@@ -12,6 +12,7 @@ import pytest
 from agent_stage import FAULTY, Stage, key, make_prepared
 
 from agent.chat import ByteTokenizer, Chat
+from agent.demonstrate import demonstrate
 from agent.doubles import DyingBackend, ExactGrader, FailingPolicy
 from agent.gold import gold_action, gold_actions
 from agent.policy import Sampled
@@ -430,3 +431,17 @@ def test_a_gold_patch_beyond_the_function_is_played_with_the_editor(tmp_path: Pa
 def test_an_unknown_script_is_refused_with_the_names_there_are(stage: Stage) -> None:
     with pytest.raises(TaskError, match="gold, spoiler"):
         scripted("goold", stage.prepared)
+
+
+def test_demonstrations_are_the_gold_episodes_that_end_at_the_gold_tree(tmp_path: Path, stage: Stage) -> None:
+    wide = make_prepared(
+        tmp_path / "wide", {"pack/core.py": FAULTY.replace("n = 0", "n = 1"), "pack/new.py": "y = 2\n"}
+    )
+    broken = stage.prepared.task.model_copy(update={"patch": wide.task.patch.replace("self.n = 0", "self.m = 0")})
+    tasks = (stage.prepared, stage.prepared.model_copy(update={"task": broken}), wide)
+    config = stage.scaffold().config
+    first, second = (asyncio.run(demonstrate(tasks, config, CHAT)) for _ in range(2))
+    assert first == second and [t.key.prompt for t in first] == [0, 2]
+    assert {t.outcome for t in first} == {Outcome.TESTS_PASS}
+    assert context(first[0]) == GOLDEN
+    assert asyncio.run(demonstrate(tasks, config.model_copy(update={"max_tokens": 20}), CHAT)) == []
