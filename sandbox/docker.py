@@ -85,9 +85,13 @@ class DockerBackend:
         await self._prepare()
         key = _key(self._image_of(spec), spec)
         task = await self._call(lambda: _task(spec))
-        container = self._take(key) or await self._start(key)
+        spare = self._take(key)
         self._refill(key)
-        return await self._hand_over(container, task, spec)
+        if spare is not None:
+            # One that died while it waited (the engine was restarted) costs a start, not an episode.
+            with contextlib.suppress(SandboxError):
+                return await self._hand_over(spare, task, spec)
+        return await self._hand_over(await self._start(key), task, spec)
 
     async def close(self) -> None:
         """Remove every container of this backend."""
@@ -126,7 +130,15 @@ class DockerBackend:
 
     async def _start(self, key: Key) -> Container:
         async with self._starts:
-            made, raw = await self._call(lambda: self._create(key))
+            work = asyncio.ensure_future(self._call(lambda: self._create(key)))
+            try:
+                made, raw = await asyncio.shield(work)
+            except asyncio.CancelledError:
+                # The thread goes on: what it makes is nobody's any more.
+                made, raw = await work
+                raw.close()
+                await self._call(lambda: remove(self._engine(), made))
+                raise
             return Container(made, await Attached.open(raw))
 
     def _create(self, key: Key) -> tuple[str, Any]:
@@ -206,7 +218,11 @@ class DockerBackend:
 
     async def _call[T](self, function: Callable[[], T]) -> T:
         """A blocking call in a thread of our own: never more at once than the engine answers well."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+        try:
+            work = asyncio.get_running_loop().run_in_executor(self._threads, function)
+        except RuntimeError as error:
+            raise SandboxError("the docker backend is closed") from error
+        return await work
 
 
 def remove(client: docker.DockerClient, container: str) -> None:

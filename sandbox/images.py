@@ -69,6 +69,7 @@ def build(name: str = DEFAULT, say: Say = print) -> str:
     :data:`HOSTILE` asks for the busybox image, any other name gets the default recipe. Raises :class:`SandboxError`.
     """
     client = connect()
+    name = name if ":" in name.rpartition("/")[2] else f"{name}:latest"
     with boundary(f"Building the image {name}"):
         if any(image.name == name and image.current for image in _ours(client)):
             say(f"image {name} is there already")
@@ -143,7 +144,10 @@ def _import(client: docker.DockerClient, name: str, fill: Callable[[Path, Say], 
     with tempfile.TemporaryDirectory(prefix="repodojo-image-") as folder:
         root = Path(folder) / "root"
         root.mkdir()
-        fill(root, say)
+        try:
+            fill(root, say)
+        finally:
+            _unmount(root)
         _finish(root)
         say(f"importing {name}")
         with _tar_stream(root) as stream:
@@ -177,6 +181,13 @@ def _finish(root: Path) -> None:
             out.write(line + "\n")
     for cache in ("var/cache/apt", "var/lib/apt/lists", "var/cache/debconf"):
         shutil.rmtree(root / cache, ignore_errors=True)
+
+
+def _unmount(root: Path) -> None:
+    """Take away what an interrupted bootstrap left mounted, before anything below ``root`` is deleted."""
+    mounted = [line.split(" ")[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for point in sorted((point for point in mounted if point.startswith(f"{root}/")), reverse=True):
+        subprocess.run(["umount", "-l", point], check=True)
 
 
 def _debian_tree(root: Path, say: Say) -> None:

@@ -13,5 +13,11 @@ ones fail.
 * ``tree``, ``diff``, ``patch``, ``gitformat``: trees as values, the patch between two, and its application.
 * ``paths``, ``flags``: what a patch may touch, and what is suspicious about it.
 * ``command``, ``plugin``: the run of the tests as plain data, and what runs inside.
-* ``grade``: the recipe; ``harvest``: the patch of a live sandbox.
+* ``graded``, ``grade``: the tree that is graded, and the recipe.
 """
+
+from sandbox.grading.diff import diff as diff
+from sandbox.grading.grade import GradeCache as GradeCache
+from sandbox.grading.grade import grade as grade
+from sandbox.grading.patch import PatchError as PatchError
+from sandbox.grading.patch import apply as apply

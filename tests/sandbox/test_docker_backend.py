@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def test_a_container_is_confined_and_its_limits_hold(tree: Path) -> None:
             "capabilities": "grep CapEff /proc/1/status | cut -f2; grep NoNewPrivs /proc/self/status | cut -f2",
             "network": "cut -d: -f1 /proc/net/dev | tail -n +3 | tr -d ' '",
             "root": "touch /usr/x 2>&1 | grep -c 'Read-only'; touch /opt/repodojo/x 2>&1 | grep -c 'Read-only'",
-            "cpu": ,
+            "cpu": "cat /sys/fs/cgroup/{cpu.max,cpu/cpu.cfs_quota_us} 2>/dev/null | head -1 | cut -d' ' -f1",
             "disk": "head -c 200M /dev/zero > big 2>/dev/null; echo $?; stat -c %s big; rm big",
             "memory": "python3 -c 'x = bytearray(400 << 20)'; echo $?",
             "processes": "for i in $(seq 60); do sleep 5 & done 2>&1 | grep -c 'Resource temporarily unavailable'",
@@ -156,13 +156,16 @@ def test_a_killed_container_is_a_sandbox_error_that_says_so(tree: Path) -> None:
 LEAVER = """
 import asyncio, os, signal, sys
 from pathlib import Path
+from sandbox import owner
 from sandbox.docker import DockerBackend
 from sandbox.protocol import Spec
 
 async def main():
-    await DockerBackend(warm=1).open(Spec(tree=Path(sys.argv[1])))
-    await asyncio.sleep(1.5)
-    print("open", flush=True)
+    backend = DockerBackend(warm=1)
+    await backend.open(Spec(tree=Path(sys.argv[1])))
+    while not backend._warm:
+        await asyncio.sleep(0.05)
+    print("open", owner.me(), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 
 asyncio.run(main())
@@ -171,19 +174,16 @@ asyncio.run(main())
 
 @pytest.mark.docker
 def test_what_a_killed_parent_left_stops_by_itself_and_is_removed_at_the_next_start(tree: Path) -> None:
-    live = asyncio.run(_count_running())
     done = subprocess.run([sys.executable, "-c", LEAVER, str(tree)], cwd=Path(__file__).parents[2], capture_output=True)
-    assert done.stdout == b"open\n" and done.returncode == -9, done.stderr.decode()
-    for _ in range(50):
-        if asyncio.run(_count_running()) <= live:
+    assert done.stdout.startswith(b"open ") and done.returncode == -9, done.stderr.decode()
+    left = {"label": f"{LABEL}={done.stdout.decode().removeprefix('open ').strip()}"}
+    for _ in range(100):
+        if not connect().api.containers(filters=left):
             break
-        threading.Event().wait(0.2)
-    assert reap(connect()) >= 1
-    assert reap(connect()) == 0
-
-
-async def _count_running() -> int:
-    return len(connect().containers.list(filters={"label": LABEL}))
+        time.sleep(0.1)
+    assert not connect().api.containers(filters=left)
+    reap(connect())
+    assert not connect().api.containers(all=True, filters=left)
 
 
 def test_an_owner_is_told_from_a_later_process_of_the_same_number() -> None:
