@@ -1,0 +1,117 @@
+"""The golden table: closed-form inputs, losses and gradient norms that independent implementations agree on."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from trainers.config import Cispo, Clip, Correction, Dppo, Gspo, Kl, LossConfig, Sapo
+from trainers.losses import kl
+from trainers.losses.aggregate import weights
+from trainers.losses.build import losses
+from trainers.losses.tokens import Tokens
+
+MASK = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [1, 1, 0, 1, 1, 0], [1, 0, 0, 0, 0, 0]], dtype=torch.bool)
+ROW, COLUMN = torch.meshgrid(torch.arange(4.0), torch.arange(6.0), indexing="ij")
+NOW = -1 - 0.1 * COLUMN + 0.05 * ROW
+OLD = NOW - 0.3 * torch.sin(1 + 2 * ROW + 3 * COLUMN)
+SAMPLER = OLD - 0.2 * torch.cos(2 + ROW + 2 * COLUMN)
+REFERENCE = NOW - 0.15 * torch.cos(ROW + COLUMN)
+ADVANTAGE = torch.tensor([1.0, -1.0, 0.5, -0.5])[:, None].expand(4, 6)
+TURNWISE = torch.cos(ROW + COLUMN)
+GRPO, DAPO, DR = "seq-mean-token-mean", "token-mean", "seq-mean-token-sum-norm"
+LOW, HIGH = Clip(low=0.2, high=0.2), Clip(low=0.2, high=0.28)
+
+
+def shifted(by: list[float]) -> torch.Tensor:
+    return NOW - torch.tensor(by)[:, None]
+
+
+def evaluate(config: LossConfig, **changed: torch.Tensor) -> tuple[float, float]:
+    """Loss and norm of its gradient with respect to ``now`` alone."""
+    grids = {"now": NOW, "old": OLD, "sampler": SAMPLER, "advantage": ADVANTAGE, "reference": REFERENCE, **changed}
+    flat = {name: grid[MASK].clone() for name, grid in grids.items()}
+    flat["now"].requires_grad_(True)
+    rollout = ROW.long()[MASK]
+    per_rollout = torch.tensor(weights(config.aggregation, MASK.sum(1).tolist(), config.length))
+    loss = (losses(config, Tokens(rollout=rollout, **flat)) * per_rollout[rollout]).sum()
+    loss.backward()
+    assert flat["now"].grad is not None
+    return loss.item(), flat["now"].grad.norm().item()
+
+
+def case(name: str, policy: object, aggregation: str, loss: float, norm: float, **more: object):
+    given = {key: more.pop(key) for key in ("old", "sampler", "advantage") if key in more}
+    config = LossConfig.model_validate({"policy": policy, "aggregation": aggregation, "length": 6, **more})
+    return pytest.param(config, given, loss, norm, id=name.replace(" ", "-"))
+
+
+BIG = shifted([0.1, 2.0, -0.1, 0.5])
+SMALL = shifted([0.1, -2.0, -0.1, 0.5])
+WEIGHTED = OLD - torch.tensor([0.1, 0.3, 0.2, 1.2])[:, None]
+CASES = [
+    case("token mean", LOW, DAPO, -0.3103037, 0.1936623),
+    case("token mean, clip higher", HIGH, DAPO, -0.3230080, 0.2123025),
+    case("grpo", LOW, GRPO, 0.0341658, 0.2294460),
+    case("grpo, clip higher", HIGH, GRPO, 0.0250883, 0.2349903),
+    case("dr grpo", LOW, DR, -0.1810105, 0.1129697),
+    case("dr grpo, clip higher", HIGH, DR, -0.1884214, 0.1238431),
+    case("token sum of a row", LOW, "seq-mean-token-sum", -1.0860629, 0.6778179),
+    case("token sum of a row, clip higher", HIGH, "seq-mean-token-sum", -1.1305280, 0.7430587),
+    case("token sum", LOW, "token-sum", -4.3442512, 2.7112718),
+    case("token sum, clip higher", HIGH, "token-sum", -4.5221124, 2.9722350),
+    case("gspo", Gspo(), GRPO, 0.0340228, 0.2125579),
+    case("gspo, wide", Gspo(low=0.2, high=0.2), GRPO, 0.0294544, 0.2447208),
+    case("cispo, cap 5", Cispo(cap=5), DAPO, 0.4444884, 0.2411344),
+    case("cispo, cap 1.28", Cispo(cap=1.28), DAPO, 0.4388042, 0.2400232),
+    case("sapo", Sapo(), GRPO, -0.0149551, 0.2458622),
+    case("k3 penalty", HIGH, DAPO, -0.3223931, 0.2121996, kl=Kl(estimator="k3", weight=0.1)),
+    case("token truncate", HIGH, DAPO, -0.3230485, 0.2210564, correction=Correction(cap=2)),
+    case(
+        "sequence mask", HIGH, DAPO, -0.3060577, 0.2083022, correction=Correction(level="sequence", mode="mask", cap=3)
+    ),
+    case("dppo, nothing dropped", Dppo(bound=0.2), DAPO, -0.3281768, 0.2411231),
+    case("dppo, four dropped", Dppo(bound=0.05), DAPO, -0.0531173, 0.1936991),
+    case("turn-wise, token mean", HIGH, DAPO, 0.2032657, 0.1920878, advantage=TURNWISE),
+    case("turn-wise, grpo", HIGH, GRPO, 0.4210227, 0.3388414, advantage=TURNWISE),
+    case("turn-wise, dr grpo", HIGH, DR, 0.1185717, 0.1120512, advantage=TURNWISE),
+    case("exploded ratio", HIGH, DAPO, 1.0393449, 0.9384670, old=BIG),
+    case("exploded ratio, dual clip", Clip(high=0.28, dual=3), DAPO, 0.0988328, 0.2122128, old=BIG),
+    case("stale sequence", HIGH, DAPO, -0.3725957, 0.2122128, old=SMALL, sampler=SMALL),
+    case("stale sequence masked", HIGH, DAPO, -0.5440243, 0.2122128, old=SMALL, sampler=SMALL, opsm=0.05),
+    case("w, token truncate", HIGH, DAPO, -0.2808260, 0.2656088, sampler=WEIGHTED, correction=Correction(cap=2)),
+    case("w, token mask", HIGH, DAPO, -0.3678161, 0.2509596, sampler=WEIGHTED, correction=Correction(mode="mask")),
+    case(
+        "w, sequence truncate",
+        HIGH,
+        DAPO,
+        -0.4549111,
+        0.4555200,
+        sampler=WEIGHTED,
+        correction=Correction(level="sequence", cap=3),
+    ),
+    case(
+        "w, sequence mask",
+        HIGH,
+        DAPO,
+        -0.5853963,
+        0.4364311,
+        sampler=WEIGHTED,
+        correction=Correction(level="sequence", mode="mask", cap=3),
+    ),
+]
+
+
+@pytest.mark.parametrize(("config", "given", "loss", "norm"), CASES)
+def test_golden_loss_and_gradient_norm(config: LossConfig, given: dict, loss: float, norm: float) -> None:
+    got = evaluate(config, **given)
+    assert got == pytest.approx((loss, norm), abs=1e-5, rel=0)
+
+
+@pytest.mark.parametrize(("estimator", "value"), [("k1", -0.0241495), ("k2", 0.0060540), ("k3", 0.0061489)])
+def test_golden_kl_estimators(estimator: str, value: float) -> None:
+    tokens = Tokens(*(grid[MASK] for grid in (NOW, OLD, SAMPLER, ADVANTAGE)), ROW.long()[MASK], REFERENCE[MASK])
+    found = kl.penalty(Kl.model_validate({"estimator": estimator}), tokens).mean().item()
+    assert math.isclose(found, value, abs_tol=1e-6)
