@@ -1,0 +1,20 @@
+"""Training: episodes in waves, credit to rows, rows to weights, and a run that survives a kill.
+
+    loop        one run: evaluate, warm start, evaluate, policy-gradient steps until the budget, evaluate, summary
+    scheduler   plays lists of episodes in fixed waves; ``player`` plays one, ``shelf`` keeps the finished ones
+    engines     what samples; ``losses`` what is descended; ``model``, ``attention``, ``packing`` what both share
+    checkpoint, folder, metrics, order      what a run is made of on disk
+    statistics, tally, summary, curves, display      what a run showed
+
+Invariants:
+
+* The trainer knows no reward by name: a scorer turns a group into credit, credit becomes per-token advantages on
+  sampled
+  tokens, and a loss sees rows of those.
+* A finished trajectory is on disk before it is counted. State, weights and files agree at every checkpoint, and a run
+  that was killed ends with the same weights and metrics as one that was not (in ``sync`` mode, timing aside).
+* Infrastructure failures are masked, counted, and never learned from.
+* Held-out tasks are evaluated and decide nothing.
+
+Configuration (``config``, ``loop_config``) and the loop import no torch; the engine and the learner are loaded last.
+"""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
@@ -30,7 +31,7 @@ from trainers.display import Display, clock
 from trainers.errors import TrainingError, boundary
 from trainers.evaluate import evaluate, waves
 from trainers.folder import hold
-from trainers.loop_config import EvalConfig, TrainConfig
+from trainers.loop_config import EvalConfig, Stage, TrainConfig
 from trainers.metrics import Metrics
 from trainers.order import Order, Prompt
 from trainers.scheduler import Request, Scheduler
@@ -157,11 +158,11 @@ class _Run:
         self.metrics.append({"kind": "eval", "stage": phase, "step": self.state.step, "rates": rates} | self._timing())
         self.display.say(f"evaluation {phase}: " + ", ".join(f"{name} {rate:.3f}" for name, rate in rates.items()))
 
-    def _reserve(self, evaluations: int = 1) -> float:
-        """Seconds to keep for the evaluations that are still to come."""
-        planned = len(self.components.heldout) * self.settings.evaluation.samples
-        wanted = "after" in self.settings.evaluation.stages
-        return MARGIN_S + (1.1 * self.state.pace * planned * evaluations if wanted else 0.0)
+    def _reserve(self, *stages: Stage) -> float:
+        """Seconds to keep for the evaluations that are still to come, at the pace of the slowest so far."""
+        config = self.settings.evaluation
+        episodes = len(self.components.heldout) * config.samples * sum(stage in config.stages for stage in stages)
+        return MARGIN_S + 1.1 * self.state.pace * episodes
 
     def _left(self) -> float:
         """Seconds left of the run's budget."""
@@ -178,7 +179,9 @@ class _Run:
         limit = inf if warm.minutes is None else warm.minutes * 60
         self.display.phase("warm start", len(warm))
         saved = self._now()
-        while self.state.batch < len(warm) and self._in_phase() < limit and self._left() > self._reserve(2):
+        while (
+            self.state.batch < len(warm) and self._in_phase() < limit and self._left() > self._reserve("warm", "after")
+        ):
             numbers = self.machine.learner.imitate(warm.batch(self.state.batch))
             self._change(batch=self.state.batch + 1)
             self.metrics.append({"kind": "sft", "batch": self.state.batch, **numbers} | self._timing())
@@ -196,20 +199,20 @@ class _Run:
         order = Order(self.settings.seed, len(self.components.train), config.pool)
         shelf = Shelf(self.path / "trajectories.jsonl", since=self.state.step)
         total = (config.steps or 0) * config.prompts * config.group
-        left = self._left() - self._reserve()
+        left = self._left() - self._reserve("after")
         self.display.phase("training", total, None if left == inf else left)
-        slowest = self.state.pace * config.prompts * config.group
-        while self._another(slowest):
+        recent = deque([self.state.pace * config.prompts * config.group], maxlen=3)
+        while self._another(max(recent)):
             began = self._now()
             await self._step(order, shelf)
-            slowest = max(slowest if self.state.step > 1 else 0.0, self._now() - began)
+            recent.append(self._now() - began)
             if self.state.step % config.checkpoint_every == 0:
                 self._checkpoint()
 
     def _another(self, seconds: float) -> bool:
         """Whether one more step is wanted and fits."""
         steps = self.settings.train.steps
-        return (steps is None or self.state.step < steps) and self._left() - self._reserve() > seconds
+        return (steps is None or self.state.step < steps) and self._left() - self._reserve("after") > seconds
 
     async def _step(self, order: Order, shelf: Shelf) -> None:
         """Play, credit, update, record; the state moves on when all of it is done."""
