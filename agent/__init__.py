@@ -4,7 +4,7 @@ Four layers: *policy* (token ids in, token ids out), *scaffold* (one parsed acti
 *low-level interface* (the verbs of a sandbox), *environment* (what runs inside). This package is the first two and
 knows no trainer.
 
-    Scaffold.play(policy, prepared, key) -> Trajectory        one episode in a sandbox of its own, graded, sealed
+    Scaffold.play_with_retries(task, policy, key)             an episode in a sandbox of its own, graded, sealed
       Episode.run -> step -> act                              the loop; its control flow is exceptions
       (``agent.errors``)
         Format.parse(text) -> Action | FormatError            ``agent.formats``, one a module

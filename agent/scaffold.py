@@ -23,7 +23,7 @@ from agent.once import Once
 from agent.policy import Policy
 from agent.trajectory import End, Key, Trajectory, Turn
 from sandbox.protocol import Backend, Limits, Sandbox, Spec
-from sandbox.task import Failure, Prepared, Task, TaskSource
+from sandbox.task import Failure, Prepared, Status, Task, TaskSource, Verdict
 
 
 @dataclass(slots=True)
@@ -67,10 +67,26 @@ class Scaffold:
         prepared = await self._prepare(task)
         try:
             with boundary(Failure.GRADER):
-                verdict = await self.grader(prepared, trajectory.patch)
+                change = await self._verdict(prepared, trajectory.patch)
         except Fault as fault:
-            return trajectory.model_copy(update={"failure": fault.failure, "detail": fault.detail}).seal()
-        return trajectory.model_copy(update={"verdict": verdict}).seal()
+            change = {"failure": fault.failure, "detail": fault.detail}
+        return trajectory.model_copy(update=change).seal()
+
+    async def _verdict(self, prepared: Prepared, patch: str) -> dict[str, object]:
+        """The verdict, and whose fault it is that there is none.
+
+        A grading that fails twice while that of the untouched tree works is broken by the patch: the tests have failed.
+        """
+        verdict = await self.grader(prepared, patch)
+        if verdict.status is Status.INFRA:
+            verdict = await self.grader(prepared, patch)
+        if verdict.status is not Status.INFRA or (await self.grader(prepared, "")).status is Status.INFRA:
+            return {"verdict": verdict}
+        task = prepared.task
+        detail = f"the patch breaks its grading: {verdict.detail}"
+        results = dict.fromkeys((*task.FAIL_TO_PASS, *task.PASS_TO_PASS), False)
+        failed = Verdict(status=Status.FAILED, results=results, detail=detail)
+        return {"verdict": failed, "failure": Failure.POLICY, "detail": detail}
 
     async def play_with_retries(
         self, task: Task, policy: Policy, key: Key, sampled: Callable[[], None] = lambda: None

@@ -19,7 +19,7 @@ from agent.policy import Sampled
 from agent.scripted import SCRIPTS, ScriptedPolicy, reader, scripted
 from agent.trajectory import End, Key, Outcome, Trajectory
 from sandbox.protocol import tree_hash
-from sandbox.task import Failure, TaskError
+from sandbox.task import Failure, Prepared, Status, TaskError, Verdict
 
 CHAT = Chat(ByteTokenizer())
 
@@ -312,15 +312,37 @@ def test_an_engine_that_fails_is_asked_again_in_a_fresh_sandbox_and_never_blamed
     assert trajectory.outcome is Outcome.INFRA and trajectory.failure is Failure.INFRA and len(trajectory.turns) == 2
 
 
-def test_a_grading_that_fails_is_infrastructure(stage: Stage) -> None:
-    from sandbox.task import Status, Verdict
+class BrokenGrader(ExactGrader):
+    """No grading works, or none but that of the untouched tree, the first ``times`` times."""
 
-    class Broken(ExactGrader):
-        async def __call__(self, prepared: object, patch: str) -> Verdict:
-            return Verdict(status=Status.INFRA, detail="no engine")
+    def __init__(self, times: int, control: bool) -> None:
+        super().__init__()
+        self.times, self.control = times, control
 
-    broken = Stage(stage.prepared, stage.backend, Broken())
-    assert asyncio.run(broken.play("gold")).outcome is Outcome.INFRA
+    async def __call__(self, prepared: Prepared, patch: str) -> Verdict:
+        if patch == "" and self.control:
+            return Verdict(status=Status.FAILED)
+        self.times -= 1
+        if self.times < 0:
+            return await super().__call__(prepared, patch)
+        return Verdict(status=Status.INFRA, detail="no engine")
+
+
+@pytest.mark.parametrize(
+    ("times", "control", "outcome", "failure"),
+    [
+        (1, False, Outcome.TESTS_PASS, None),
+        (99, False, Outcome.INFRA, None),
+        (99, True, Outcome.TESTS_FAIL, Failure.POLICY),
+    ],
+)
+def test_a_grading_that_only_this_patch_breaks_has_failed_and_any_other_is_infrastructure(
+    stage: Stage, times: int, control: bool, outcome: Outcome, failure: Failure | None
+) -> None:
+    broken = Stage(stage.prepared, stage.backend, BrokenGrader(times, control))
+    trajectory = asyncio.run(broken.play("gold"))
+    assert trajectory.outcome is outcome and trajectory.failure is failure
+    assert trajectory.digest == trajectory.seal().digest
 
 
 def test_a_cancelled_episode_leaves_no_sandbox(stage: Stage) -> None:
