@@ -9,8 +9,7 @@
 Invariants:
 
 * The trainer knows no reward by name: a scorer turns a group into credit, credit becomes per-token advantages on
-  sampled
-  tokens, and a loss sees rows of those.
+  sampled tokens, and a loss sees rows of those.
 * A finished trajectory is on disk before it is counted. State, weights and files agree at every checkpoint, and a run
   that was killed ends with the same weights and metrics as one that was not (in ``sync`` mode, timing aside).
 * Infrastructure failures are masked, counted, and never learned from.

@@ -178,10 +178,8 @@ class _Run:
         warm = self.components.warm_start()
         limit = inf if warm.minutes is None else warm.minutes * 60
         self.display.phase("warm start", len(warm))
-        saved = self._now()
-        while (
-            self.state.batch < len(warm) and self._in_phase() < limit and self._left() > self._reserve("warm", "after")
-        ):
+        saved, reserve = self._now(), self._reserve("warm", "after")
+        while self.state.batch < len(warm) and self._in_phase() < limit and self._left() > reserve:
             numbers = self.machine.learner.imitate(warm.batch(self.state.batch))
             self._change(batch=self.state.batch + 1)
             self.metrics.append({"kind": "sft", "batch": self.state.batch, **numbers} | self._timing())
