@@ -42,7 +42,7 @@ install_packages() {
     command -v apt-get >/dev/null || die "missing ${missing[*]}, and this is no Debian system: install them by hand, then run this again."
     say "installing ${missing[*]}"
     mkdir -p "$state"
-    # policy-rc.d keeps the package from starting a service: the daemon below is the only one, and ours to end.
+    # RUNLEVEL=1 keeps the package from starting a service: the daemon below is the only one, and ours to end.
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}"; } \
         >"$state/apt.log" 2>&1 || die "apt-get could not install ${missing[*]}: see $state/apt.log"
 }
