@@ -1,7 +1,7 @@
 """The player of real episodes: :class:`agent.scaffold.Scaffold` under the limits of a run.
 
-Sandboxes that start together are bounded (a burst of starts is what overloads an engine), gradings too, and a grading
-that infrastructure ended is made again in another fresh sandbox before the episode is given up.
+Sandboxes that start together are bounded (a burst of starts is what overloads an engine), gradings too. What
+infrastructure ended is retried by the scaffold, in fresh sandboxes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from agent.policy import Policy
 from agent.scaffold import Grader, Scaffold
 from agent.trajectory import Key, Trajectory
 from sandbox.protocol import Backend, Limits, Sandbox, Spec
-from sandbox.task import Prepared, Status, Task, TaskSource, Verdict
+from sandbox.task import Prepared, Task, TaskSource, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,7 @@ def player(
 ) -> EpisodePlayer:
     """A player on ``backend``: at most ``starts`` sandboxes starting and ``graders`` patches graded at a time."""
     bounded = BoundedStarts(backend, starts)
-    patient = PatientGrader(grader, graders, agent.retries)
-    return EpisodePlayer(Scaffold(agent, bounded, source, patient, limits or Limits(), side))
+    return EpisodePlayer(Scaffold(agent, bounded, source, BoundedGrader(grader, graders), limits or Limits(), side))
 
 
 @dataclass(slots=True)
@@ -75,12 +74,11 @@ class BoundedStarts:
 
 
 @dataclass(slots=True)
-class PatientGrader:
-    """Grades a bounded number of patches at a time, and again when infrastructure ended a grading."""
+class BoundedGrader:
+    """Grades a bounded number of patches at the same time."""
 
     inner: Grader
     at_once: int
-    retries: int
     _free: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,9 +86,4 @@ class PatientGrader:
 
     async def __call__(self, prepared: Prepared, patch: str) -> Verdict:
         async with self._free:
-            verdict = await self.inner(prepared, patch)
-            for _ in range(self.retries):
-                if verdict.status is not Status.INFRA:
-                    break
-                verdict = await self.inner(prepared, patch)
-            return verdict
+            return await self.inner(prepared, patch)

@@ -22,7 +22,7 @@ from sandbox.task import Prepared, Status, Task, Verdict
 from trainers.engines.transformers import TransformersEngine
 from trainers.loop_config import TrainConfig
 from trainers.model import tiny
-from trainers.player import BoundedStarts, EpisodePlayer, PatientGrader, player
+from trainers.player import BoundedGrader, BoundedStarts, EpisodePlayer, player
 from trainers.scheduler import Request, Scheduler
 from trainers.shelf import Shelf as StoredShelf
 
@@ -78,8 +78,8 @@ def episode(made: EpisodePlayer, prepared: Prepared, policy: Policy, told: list[
     return asyncio.run(made.play(prepared.task, policy, key, lambda: told.append("sampled")))
 
 
-def build(backend: Backend, prepared: Prepared, grader: Failing | ExactGrader, **agent: int) -> EpisodePlayer:
-    settings = AGENT.model_copy(update={"max_tokens": 2000, **agent})
+def build(backend: Backend, prepared: Prepared, grader: Failing | ExactGrader) -> EpisodePlayer:
+    settings = AGENT.model_copy(update={"max_tokens": 2000})
     return player(settings, backend, Shelf((prepared,)), grader, starts=1, graders=1)
 
 
@@ -90,9 +90,8 @@ def test_a_grading_that_infrastructure_ended_is_made_again(prepared: Prepared, b
 
 
 def test_a_grader_that_never_works_makes_the_episode_infrastructure(prepared: Prepared, backend: MemoryBackend) -> None:
-    grader = Failing(9)
-    found = episode(build(backend, prepared, grader, retries=2), prepared, gold(prepared), [])
-    assert found.outcome is Outcome.INFRA and grader.calls == 3
+    found = episode(build(backend, prepared, Failing(99)), prepared, gold(prepared), [])
+    assert found.outcome is Outcome.INFRA
 
 
 def test_the_scheduler_is_told_before_the_grading_that_the_episode_samples_no_more(
@@ -147,8 +146,8 @@ def test_gradings_at_the_same_time_are_bounded(prepared: Prepared) -> None:
     counting = Counting()
 
     async def burst() -> None:
-        patient = PatientGrader(counting, 2, 0)
-        await asyncio.gather(*(patient(prepared, f"patch {i}") for i in range(6)))
+        bounded = BoundedGrader(counting, 2)
+        await asyncio.gather(*(bounded(prepared, f"patch {i}") for i in range(6)))
 
     asyncio.run(burst())
     assert counting.most == 2
