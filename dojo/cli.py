@@ -98,7 +98,9 @@ def evaluate(
 @app.command()
 def replay(
     run: Annotated[Path, typer.Argument(help="A run folder or a trajectory file.")],
-    rewards: Annotated[Path | None, typer.Option(help="Score under this reward config (default: the run's own).")] = None,
+    rewards: Annotated[
+        Path | None, typer.Option(help="Score under this reward config (default: the run's own).")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Score stored trajectories again, exactly, without model, docker or language server."""
@@ -110,7 +112,9 @@ def replay(
 @app.command()
 def view(
     run: Annotated[Path, typer.Argument(help="A run folder or a trajectory file.")],
-    key: Annotated[str | None, typer.Argument(help="Key of one trajectory (seed-step-prompt-sample) or an instance_id.")] = None,
+    key: Annotated[
+        str | None, typer.Argument(help="Key of one trajectory (seed-step-prompt-sample) or an instance_id.")
+    ] = None,
     limit: Annotated[int, typer.Option(help="List at most so many.")] = 20,
 ) -> None:
     """Show stored trajectories: a list, or one of them turn by turn."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent.config import AgentConfig
 from dojo.errors import UserError
@@ -55,8 +55,8 @@ class Config(BaseModel):
     sft: SftConfig = SftConfig()
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
-    train: TrainConfig = TrainConfig()
-    eval: EvalConfig = EvalConfig()
+    train: TrainConfig = Field(default_factory=lambda: TrainConfig.model_validate({}))
+    eval: EvalConfig = Field(default_factory=lambda: EvalConfig.model_validate({}))
 
     def to_toml(self) -> str:
         """The resolved config as TOML that loads back to an equal one (``None`` is the absence of a key)."""
@@ -121,7 +121,9 @@ def _read(path: Path) -> dict[str, Any]:
 def _include(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     sections = {name for name, field in Config.model_fields.items() if field.annotation is not int}
     return {
-        name: _read(folder / value) if name in sections and isinstance(value, str) and value.endswith(".toml") else value
+        name: _read(folder / value)
+        if name in sections and isinstance(value, str) and value.endswith(".toml")
+        else value
         for name, value in data.items()
     }
 
@@ -142,9 +144,10 @@ def _pairs(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _set(data: dict[str, Any], key: str, text: str) -> None:
     *parents, last = key.split(".")
     for name in parents:
-        data = data.setdefault(name, {})
-        if not isinstance(data, dict):
+        inner: Any = data.setdefault(name, {})
+        if not isinstance(inner, dict):
             raise UserError(f"--{key}: '{name}' is a value, not a section")
+        data = inner
     data[last] = _value(text)
 
 

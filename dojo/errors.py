@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -26,7 +26,7 @@ class UserError(Exception):
 
 
 @contextmanager
-def boundary() -> Iterator[None]:
+def boundary() -> Generator[None]:
     """Turn whatever leaves a verb into an exit code and at most one line on stderr."""
     try:
         yield
@@ -62,7 +62,9 @@ def _user_errors() -> tuple[type[Exception], ...]:
 def _os_error(error: OSError) -> str:
     where = f" ({error.filename})" if error.filename else ""
     if error.errno == errno.ENOSPC:
-        return f"the disk is full{where}: free some space and run the same command with --resume; nothing finished is lost"
+        return (
+            f"the disk is full{where}: free some space and run the same command with --resume; nothing finished is lost"
+        )
     return f"{error.strerror or error}{where}"
 
 

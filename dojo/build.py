@@ -1,0 +1,140 @@
+"""From a config to the objects of a run. Nothing is loaded before it is needed: the model last."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from agent.store import SideFiles
+from dojo.config import Config, TasksConfig, load
+from dojo.errors import UserError
+from rewards.facts import Suite
+from rewards.recipe import Recipe
+from sandbox.choose import choose
+from sandbox.config import SandboxConfig
+from sandbox.grading import GradeCache
+from sandbox.protocol import Backend, Limits
+from sandbox.task import Prepared, Task, TaskSource, Verdict
+from trainers.components import Components, Machine, WarmStart
+from trainers.player import EpisodePlayer, player
+
+Say = Callable[[str], None]
+
+
+def resumed(run: Path, config: Path | None, overrides: Sequence[str]) -> tuple[Config, Path]:
+    """The config of a run that goes on, and its folder.
+
+    A config or an override given with ``--resume`` is honoured in full, so that the loop can refuse one that differs.
+    """
+    stored = run / "config.toml"
+    if not stored.is_file():
+        raise UserError(f"{run} is no run folder (it holds no config.toml); 'ls {run.parent}' shows what there is")
+    return load(config or stored, overrides), run
+
+
+def load_rows(config: TasksConfig) -> tuple[list[Task], list[Task]]:
+    """Training and held-out tasks, in the order of the file."""
+    from benchmarks.rows import load_tasks
+
+    rows = load_tasks(config.rows)
+    if config.level:
+        rows = [task for task in rows if task.level == config.level]
+    train = [task for task in rows if task.split == "train"][: config.max_train]
+    heldout = [task for task in rows if task.split == "heldout"][: config.max_heldout]
+    return train, heldout
+
+
+def source() -> TaskSource:
+    """Builds the folders of any task that a row names."""
+    from benchmarks.pypi import PyPISource
+
+    return PyPISource()
+
+
+def backend(config: SandboxConfig, say: Say) -> Backend:
+    """The sandbox backend, its reason said aloud."""
+    chosen, reason = choose(config)
+    say(f"sandbox: {reason}")
+    return chosen
+
+
+class CachedGrader:
+    """Grades on a backend; an equal tree is graded once in a run."""
+
+    def __init__(self, where: Backend, limits: Limits) -> None:
+        self._where, self._limits, self._cache = where, limits, GradeCache()
+
+    async def __call__(self, prepared: Prepared, patch: str) -> Verdict:
+        return await self._cache.grade(prepared, patch, self._where, limits=self._limits)
+
+
+def episode_player(config: Config, say: Say, side: Path | None = None) -> EpisodePlayer:
+    """What plays and grades episodes under a config."""
+    where = backend(config.sandbox, say)
+    return player(
+        config.agent,
+        where,
+        source(),
+        CachedGrader(where, config.sandbox.limits),
+        starts=config.train.starts,
+        graders=config.train.graders,
+        limits=config.sandbox.limits,
+        side=SideFiles(side) if side else None,
+    )
+
+
+def recipe(config: Config, tasks: Sequence[Task]) -> Recipe:
+    """The reward recipe, told which tests are which."""
+    suites = {task.instance_id: Suite(task.FAIL_TO_PASS, task.PASS_TO_PASS) for task in tasks}
+    return Recipe(config.rewards, suites)
+
+
+def components(config: Config, say: Say, run: Path) -> Components:
+    """The parts of a training run. The model is loaded, and the demonstrations are played, when the loop asks."""
+    train, heldout = load_rows(config.tasks)
+    loaded: list[Machine] = []
+
+    def make_machine() -> Machine:
+        loaded[:] = [machine(config)]
+        return loaded[0]
+
+    return Components(
+        train=train,
+        heldout=heldout,
+        player=episode_player(config, say, run / "bundles"),
+        scorer=recipe(config, [*train, *heldout]),
+        machine=make_machine,
+        warm_start=(lambda: warm_start(config, train, loaded[0])) if config.sft.examples else None,
+    )
+
+
+def machine(config: Config) -> Machine:
+    """The loaded model: what samples and what learns, on the same weights."""
+    from trainers.machine import local_machine
+
+    return local_machine(
+        config.model,
+        config.optim,
+        config.loss,
+        config.sft,
+        seed=config.seed,
+        temperature=config.train.temperature,
+    )
+
+
+def warm_start(config: Config, train: Sequence[Task], on: Machine) -> WarmStart:
+    """Scripted gold episodes over the model's tokenizer: the training tasks first, then further faults in their packages."""
+    from benchmarks.warm import warm_start as more
+
+    from agent.demonstrate import demonstrate
+    from trainers.engines.transformers import TransformersEngine
+    from trainers.sft import Demonstrations, demonstration
+
+    assert isinstance(on.engine, TransformersEngine)
+    prepared = more(train, config.seed, config.sft.examples)
+    # In a thread of its own: the loop that asks for the demonstrations is running.
+    with ThreadPoolExecutor(1) as thread:
+        played = thread.submit(asyncio.run, demonstrate(prepared, config.agent, on.engine.chat, config.seed)).result()
+    return Demonstrations([demonstration(one) for one in played], config.sft, config.seed)

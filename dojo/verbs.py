@@ -1,0 +1,356 @@
+"""What each verb does, in terms of the floors below. Results go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from agent.policy import Policy
+from agent.store import Store
+from agent.trajectory import Key, Trajectory
+from dojo import build
+from dojo.config import Config, explain, load
+from dojo.errors import UserError
+from rewards.config import RewardConfig
+from rewards.recipe import Recipe
+from sandbox.task import Task
+from trainers import tally
+
+RUN_FILES = ("trajectories.jsonl", "evals-before.jsonl", "evals-warm.jsonl", "evals-after.jsonl")
+
+
+def say(line: str) -> None:
+    """Tell a person, apart from the result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def train(config: Config, resume: Path | None, out: Path, name: str) -> None:
+    """Start or continue a run; ends by saying where the report is."""
+    from trainers.loop import Settings
+    from trainers.loop import train as run_loop
+
+    run = resume or out / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    settings = Settings(config.seed, config.train, config.eval, config.to_toml())
+    run_loop(build.components(config, say, run), settings, run, resume=resume is not None)
+
+
+# -- episodes without training
+
+
+def rollout(
+    config: Config,
+    policy: str,
+    names: Sequence[str],
+    split: str,
+    limit: int,
+    samples: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Play, grade and print episodes."""
+    rows = [task for part in build.load_rows(config.tasks) for task in part]
+    tasks = _named(rows, names) if names else [task for task in rows if task.split == split][:limit]
+    played = _play(config, policy, tasks, samples, out, _line if not as_json else _json_line)
+    if not as_json:
+        say(_rates(played))
+
+
+def evaluate(config: Config, policy: str, out: Path | None, as_json: bool) -> None:
+    """Play the held-out tasks and print the four rates with their intervals."""
+    _, heldout = build.load_rows(config.tasks)
+    played = _play(config, policy, heldout, config.eval.samples, out, lambda _: None)
+    estimates = tally.estimates(played)
+    if as_json:
+        infra = tally.shares(tally.counts(played)).get("infra", 0.0)
+        rates = {name: estimate.model_dump() for name, estimate in estimates.items()}
+        print(json.dumps({"policy": policy, "episodes": len(played), "infra_rate": infra, "rates": rates}))
+    else:
+        for name, estimate in estimates.items():
+            print(f"{name:12} {estimate}")
+
+
+def _play(
+    config: Config,
+    policy: str,
+    tasks: Sequence[Task],
+    samples: int,
+    out: Path | None,
+    show: Callable[[Trajectory], None],
+) -> list[Trajectory]:
+    if not tasks:
+        raise UserError(
+            "no task is left after tasks.rows, tasks.level and the split; 'dojo tasks list' shows what there is"
+        )
+    play = _play_scripted if policy.startswith("scripted:") else _play_model
+    return asyncio.run(play(config, policy, tasks, samples, out, show))
+
+
+async def _play_scripted(
+    config: Config,
+    policy: str,
+    tasks: Sequence[Task],
+    samples: int,
+    out: Path | None,
+    show: Callable[[Trajectory], None],
+) -> list[Trajectory]:
+    from agent.scripted import scripted
+
+    player, source, store = build.episode_player(config, say), build.source(), Store(out) if out else None
+    room = asyncio.Semaphore(config.sandbox.concurrency)
+
+    async def one(task: Task, key: Key) -> Trajectory:
+        async with room:
+            prepared = await asyncio.to_thread(source.prepare, task)
+            double: Policy = scripted(policy.partition(":")[2], prepared, config.agent)
+            done = await player.play(task, double, key, lambda: None)
+        if store:
+            store.append(done)
+        show(done)
+        return done
+
+    try:
+        keys = ((task, ordinal, sample) for ordinal, task in enumerate(tasks) for sample in range(samples))
+        return await asyncio.gather(
+            *(one(task, Key(seed=config.seed, step=-1, prompt=i, sample=k)) for task, i, k in keys)
+        )
+    finally:
+        await player.close()
+
+
+async def _play_model(
+    config: Config,
+    policy: str,
+    tasks: Sequence[Task],
+    samples: int,
+    out: Path | None,
+    show: Callable[[Trajectory], None],
+) -> list[Trajectory]:
+    import tempfile
+
+    from trainers.display import Display
+    from trainers.evaluate import evaluate as run_evaluation
+    from trainers.scheduler import Scheduler
+
+    with tempfile.TemporaryDirectory(prefix="repodojo-") as scratch:
+        player = build.episode_player(config, say)
+        machine = build.machine(config)
+        try:
+            _weights(machine.learner, policy)
+            with Display(Path(scratch) / "log.txt") as display:
+                scheduler = Scheduler(player, config.train, display)
+                settings = config.eval.model_copy(
+                    update={"samples": samples, "wave": samples * max(1, config.eval.wave // samples)}
+                )
+                path = out or Path(scratch) / "played.jsonl"
+                played = await run_evaluation(scheduler, machine, tasks, config.seed, settings, path)
+        finally:
+            await player.close()
+            machine.engine.close()
+    for trajectory in played:
+        show(trajectory)
+    return played
+
+
+def _weights(learner: Any, policy: str) -> None:
+    """Load a checkpoint or the newest of a run; ``model`` keeps the weights as they come."""
+    from trainers import checkpoint
+
+    if policy == "model":
+        return
+    folder = Path(policy)
+    found = folder if (folder / "state.json").is_file() else checkpoint.latest(folder)
+    if found is None:
+        raise UserError(f"'{policy}' is neither model, scripted:NAME, a run folder with a checkpoint, nor a checkpoint")
+    learner.load(found)
+
+
+def _named(rows: Sequence[Task], names: Sequence[str]) -> list[Task]:
+    import difflib
+
+    by_name = {task.instance_id: task for task in rows}
+    for name in names:
+        if name not in by_name:
+            close = difflib.get_close_matches(name, by_name, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else "'dojo tasks list' shows what there is"
+            raise UserError(f"there is no task '{name}'; {hint}")
+    return [by_name[name] for name in names]
+
+
+def _line(trajectory: Trajectory) -> None:
+    detail = f"  {trajectory.detail}" if trajectory.detail else ""
+    print(f"{trajectory.key!s:14} {trajectory.outcome:12} {len(trajectory.turns)} turns  {trajectory.task}{detail}")
+
+
+def _json_line(trajectory: Trajectory) -> None:
+    print(trajectory.model_dump_json())
+
+
+def _rates(played: Sequence[Trajectory]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in tally.shares(tally.counts(played)).items())
+
+
+# -- stored trajectories
+
+
+def stored(run: Path) -> list[Trajectory]:
+    """Trajectories of a run folder or of one file."""
+    paths = [run / name for name in RUN_FILES if (run / name).is_file()] if run.is_dir() else [run]
+    if not paths or not all(path.is_file() for path in paths):
+        raise UserError(f"{run} holds no trajectories: give a run folder or a JSONL file of trajectories")
+    return [trajectory for path in paths for trajectory in Store(path).read()]
+
+
+def replay(run: Path, rewards: Path | None, as_json: bool) -> None:
+    """Score the training groups of a stored run again."""
+    own = load(run / "config.toml") if run.is_dir() and (run / "config.toml").is_file() else None
+    config = reward_config(rewards) if rewards else own.rewards if own else None
+    if config is None:
+        raise UserError(f"{run} names no reward config of its own; give one with --rewards FILE.toml")
+    recipe = Recipe(config, _suites(own))
+    groups = itertools.groupby(sorted(stored(run), key=_group), key=_group)
+    for (step, prompt, task), members in groups:
+        group = list(members)
+        credit = recipe.score(group)
+        if as_json:
+            row = {"step": step, "prompt": prompt, "task": task, "keys": [str(t.key) for t in group]}
+            print(json.dumps(row | credit.model_dump(mode="json")))
+            continue
+        print(f"step {step} prompt {prompt} {task}{'  (degenerate)' if credit.degenerate else ''}")
+        for member, value, advantage in zip(group, credit.returns, credit.trajectory, strict=True):
+            print(f"  {member.key!s:14} {member.outcome:12} return {value:+.4f}  advantage {advantage:+.4f}")
+
+
+def _group(trajectory: Trajectory) -> tuple[int, int, str]:
+    return trajectory.key.step, trajectory.key.prompt, trajectory.task
+
+
+def _suites(config: Config | None) -> Any:
+    from rewards.facts import Suite
+
+    if config is None:
+        return None
+    rows = itertools.chain(*build.load_rows(config.tasks))
+    return {task.instance_id: Suite(task.FAIL_TO_PASS, task.PASS_TO_PASS) for task in rows}
+
+
+def reward_config(path: Path) -> RewardConfig:
+    """A reward config from its own TOML file."""
+    try:
+        return RewardConfig.model_validate(tomllib.loads(path.read_text()))
+    except FileNotFoundError:
+        raise UserError(f"there is no reward config {path}; the shipped ones are under configs/rewards/") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from None
+    except ValidationError as error:
+        raise UserError(f"{path}: {explain(error)}") from None
+
+
+def view(run: Path, key: str | None, limit: int) -> None:
+    """List trajectories, or show one turn by turn."""
+    from agent.view import show
+
+    found = stored(run)
+    if key is None:
+        for trajectory in found[:limit]:
+            _line(trajectory)
+        if len(found) > limit:
+            say(f"{len(found) - limit} more; --limit shows them")
+        return
+    chosen = [t for t in found if key in (str(t.key), t.task)]
+    if not chosen:
+        raise UserError(f"{run} holds no trajectory '{key}'; 'dojo view {run}' lists them")
+    for trajectory in chosen:
+        show(trajectory)
+
+
+# -- tasks
+
+
+def tasks_list(rows: str, split: str | None, level: str | None, as_json: bool) -> None:
+    """Print tasks, one a line."""
+    from benchmarks.rows import load_tasks
+
+    for task in load_tasks(rows):
+        if (split and task.split != split) or (level and task.level != level):
+            continue
+        if as_json:
+            print(task.model_dump_json(exclude_none=True))
+        else:
+            print(f"{task.instance_id:48} {task.split or '-':8} {task.level or '-':9} {task.origin or task.repo}")
+
+
+def tasks_validate(
+    rows: str, names: Sequence[str], limit: int | None, backend: str, as_json: bool, unsafe_local: bool
+) -> int:
+    """Grade gold and empty patch of each task; 1 when a task does not hold."""
+    from benchmarks.validate import validate
+
+    from benchmarks.rows import load_tasks
+    from sandbox.config import SandboxConfig
+
+    tasks = load_tasks(rows)
+    tasks = _named(tasks, names) if names else tasks[:limit]
+    where = build.backend(SandboxConfig.model_validate({"backend": backend, "unsafe_local": unsafe_local}), say)
+
+    async def run() -> int:
+        bad = 0
+        try:
+            async for result in validate(tasks, build.source(), where):
+                bad += not (result["gold"] == 1 and result["empty"] == 0)
+                print(json.dumps(result) if as_json else _validated(result), flush=True)
+        finally:
+            await where.close()
+        return bad
+
+    bad = asyncio.run(run())
+    say(f"{len(tasks) - bad} of {len(tasks)} tasks hold: gold grades 1, the empty patch 0")
+    return int(bad > 0)
+
+
+def _validated(result: dict[str, Any]) -> str:
+    mark = "ok " if result["gold"] == 1 and result["empty"] == 0 else "BAD"
+    return f"{mark} {result['instance_id']:48} gold {result['gold']} empty {result['empty']} {result.get('detail', '')}"
+
+
+def tasks_make(out: Path, packages: Sequence[str]) -> None:
+    """Make tasks from the pinned packages."""
+    from benchmarks.make import make
+
+    make(out, packages, say)
+
+
+# -- by hand
+
+
+def score(matrix: Path, rewards: Path, as_json: bool) -> None:
+    """Score a group given as plain data."""
+    from rewards.matrix import score_matrix
+
+    try:
+        data = json.loads(matrix.read_text())
+    except FileNotFoundError:
+        raise UserError(f"there is no file {matrix}") from None
+    except ValueError as error:
+        raise UserError(f"{matrix} is not valid JSON: {error}") from None
+    try:
+        result = score_matrix(data, Recipe(reward_config(rewards)))
+    except ValidationError as error:
+        raise UserError(f"{matrix}: {explain(error)}") from None
+    print(json.dumps(result.data) if as_json else result.text)
+
+
+def images_list(as_json: bool) -> None:
+    """Print the images that sandboxes can use."""
+    from sandbox.images import list_images
+
+    for image in list_images():
+        print(image.model_dump_json() if as_json else f"{image.name}{'' if image.current else '  (an older recipe)'}")
