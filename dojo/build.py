@@ -125,7 +125,7 @@ def machine(config: Config) -> Machine:
 
 
 def warm_start(config: Config, train: Sequence[Task], on: Machine) -> WarmStart:
-    """Scripted gold episodes over the model's tokenizer: the training tasks first, then further faults in their packages."""
+    """Scripted gold episodes over the model's tokenizer: the training tasks, then further faults in their packages."""
     from benchmarks.warm import warm_start as more
 
     from agent.demonstrate import demonstrate

@@ -220,5 +220,5 @@ def main() -> None:
             app()
         except ImportError as error:
             raise UserError(
-                f"'{error.name}' is not installed; this verb needs an extra: pip install 'repodojo[train]' ({sys.prefix})"
+                f"'{error.name}' is not installed in {sys.prefix}; this verb needs: pip install 'repodojo[train]'"
             ) from error

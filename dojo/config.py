@@ -1,8 +1,9 @@
 """One TOML file, dotted overrides, one resolved config.
 
-``load("configs/quickstart.toml", ["--train.steps", "3"])`` reads the file, applies the overrides, validates, and refuses an
-unknown key with the nearest valid one. A section may be given as a path: ``rewards = "rewards/g_ra.toml"`` reads that file,
-relative to the one that names it. The resolved config is stored with every run and hashed into its checkpoints.
+``load("configs/quickstart.toml", ["--train.steps", "3"])`` reads the file, applies the overrides, validates, and
+refuses an unknown key with the nearest valid one. A section may be given as a path: ``rewards = "rewards/g_ra.toml"``
+reads that file, relative to the one that names it. The resolved config is stored with every run and hashed into its
+checkpoints.
 """
 
 from __future__ import annotations

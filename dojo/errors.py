@@ -1,7 +1,7 @@
 """The boundary of the ``dojo`` command: one clear sentence on stderr, a non-zero exit, no traceback.
 
-Exit codes: 2 for what the user can mend (config, names, files, engines), 70 for a fault of ours (the traceback goes to a
-file that the sentence names), 130 when interrupted.
+Exit codes: 2 for what the user can mend (config, names, files, engines), 70 for a fault of ours (the traceback goes to
+a file that the sentence names), 130 when interrupted.
 """
 
 from __future__ import annotations
