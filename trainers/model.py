@@ -94,6 +94,12 @@ def embedded() -> Path:
     return folder
 
 
+def missing() -> str:
+    """Why the embedded model cannot be used at once; empty when it can."""
+    there = (cache() / f"{EMBEDDED}-{SHA256[:12]}" / "config.json").is_file()
+    return "" if there else "the embedded model is not there yet: run 'make model'"
+
+
 @contextmanager
 def _gguf() -> Generator[Path]:
     """The checked GGUF file: of the installed distribution, else of a download that is removed afterwards."""

@@ -75,10 +75,10 @@ class Cache:
         self._open([ask for ask in asks if ask.key not in known])
         for ask in asks:
             self._continue(next(r for r in self.slots if r.key == ask.key), ask.context)
-        self._front({ask.key for ask in asks})
-        index = {ask.key: i for i, ask in enumerate(asks)}
+        keys = [ask.key for ask in asks]
+        self._front(keys)
         self._reserve(max(len(r.own) + len(r.pending) for r in self.slots[: self.active]) + room)
-        return [index[rollout.key] for rollout in self.slots[: self.active]]
+        return [keys.index(rollout.key) for rollout in self.slots[: self.active]]
 
     def refresh(self, version: int) -> None:
         """Forget everything when the weights are not those that computed it."""
@@ -151,7 +151,7 @@ class Cache:
         keep = min(common([rollout.own, rest]), len(rest) - 1) if seen == rollout.seen else 0
         rollout.seen, rollout.own, rollout.pending = seen, rollout.own[:keep], list(rest[keep:])
 
-    def _front(self, keys: set[Key]) -> None:
+    def _front(self, keys: Sequence[Key]) -> None:
         """Reorder so that these rollouts have the first slots."""
         self.active = len(keys)
         behind = [i for i in range(self.active, len(self.slots)) if self.slots[i].key in keys]

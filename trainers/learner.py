@@ -1,0 +1,209 @@
+"""The learner in this process: one optimiser step over packed micro-batches.
+
+The last layers learn (or LoRA adapters on them), embeddings and head are frozen, so no graph is built below the first
+layer that learns and no logits are kept. Sampling and learning share the weights; a step counts ``model.version`` up.
+Normalisers are computed over the whole step before it is cut into micro-batches (invariant 8). Rollouts without credit
+are left out of the forward pass when the loss gives them no gradient; they still count in the normalisers.
+
+The warm start and the policy gradient have an optimiser each: the moments of one mean nothing to the other.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from trainers import batch
+from trainers.config import LossConfig, OptimConfig, SftConfig
+from trainers.forward import Flat, flatten, forward
+from trainers.losses.aggregate import weights
+from trainers.losses.build import dead_without_credit, losses
+from trainers.losses.tokens import Tokens
+from trainers.model import Model
+from trainers.protocol import Row
+from trainers.schedule import rate
+from trainers.trainable import swapped, trainable
+from trainers.update_metrics import UpdateMetrics
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Stage = Literal["sft", "policy"]
+
+
+class TransformersLearner:
+    """See :class:`trainers.protocol.Learner`."""
+
+    def __init__(
+        self, model: Model, optim: OptimConfig, loss: LossConfig, sft: SftConfig, temperature: float, threads: int = 1
+    ) -> None:
+        """``temperature`` is the sampler's: log-probabilities are taken at it."""
+        import torch
+
+        torch.set_num_threads(threads)
+        self.model, self.optim, self.loss, self.sft = model, optim, loss, sft
+        self.temperature = temperature
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.parameters = trainable(model.net, optim)
+        self.imitated = 0
+        """Supervised steps made."""
+        self.stage: Stage = "sft"
+        self.optimiser = self._optimiser()
+        self._weights: dict[str, float] = {}
+        self.reference: dict[str, Tensor] = {}
+        """Trainable weights before the first policy-gradient step, when a KL penalty needs them."""
+
+    def update(self, rows: Sequence[Row]) -> dict[str, float]:
+        """One policy-gradient step. Without any credit nothing is stepped. Raises ``ValueError`` for a broken row."""
+        self._enter("policy")
+        batch.check(rows)
+        return self._step(rows, self.optim.lr, self._policy_loss, self._live(rows))
+
+    def imitate(self, rows: Sequence[Row]) -> dict[str, float]:
+        """One supervised step: mean cross-entropy of the masked tokens of all rows, at temperature 1."""
+        self._enter("sft")
+        batch.check(rows)
+        lr = rate(self.sft, self.imitated)
+        self.imitated += 1
+        return self._step(rows, lr, self._cross_entropy, list(batch.rollouts(rows).values()))
+
+    def save(self, folder: Path) -> None:
+        """Trainable weights, optimiser and counters into an existing folder."""
+        from trainers.state_files import save
+
+        save(self, folder)
+
+    def load(self, folder: Path) -> None:
+        """Bit for bit what was saved. Raises :class:`trainers.tokenizer.ModelError`."""
+        from trainers.state_files import load
+
+        with self.model.lock:
+            load(self, folder)
+
+    def enter(self, stage: Stage) -> None:
+        """Begin a stage with a fresh optimiser, unless it is the current one."""
+        self._enter(stage)
+
+    def _enter(self, stage: Stage) -> None:
+        if stage == self.stage:
+            return
+        self.stage = stage
+        self.optimiser = self._optimiser()
+        if stage == "policy" and self.loss.kl:
+            self.reference = {name: p.detach().clone() for name, p in self.parameters.items()}
+
+    def _optimiser(self) -> Any:
+        import torch
+
+        return torch.optim.AdamW(
+            list(self.parameters.values()),
+            lr=self.optim.lr,
+            betas=self.optim.betas,
+            weight_decay=self.optim.weight_decay,
+            fused=True,
+        )
+
+    def _live(self, rows: Sequence[Row]) -> list[list[Row]]:
+        """Rollouts that can have a gradient."""
+        found = list(batch.rollouts(rows).values())
+        return [part for part in found if not batch.dead(part)] if dead_without_credit(self.loss) else found
+
+    def _step(
+        self,
+        rows: Sequence[Row],
+        lr: float,
+        objective: Callable[[Flat, Tensor, UpdateMetrics], Tensor],
+        chosen: Sequence[Sequence[Row]],
+    ) -> dict[str, float]:
+        """Gradients of all micro-batches, then one step of the optimiser."""
+        began, shown = time.perf_counter(), UpdateMetrics()
+        self._weights = self._normalisers(rows)
+        packed = 0
+        with self.model.lock:
+            for micro in batch.micros(chosen, self.optim.tokens, by_group=self.stage == "policy"):
+                flat = flatten(micro)
+                shown.missing += flat.missing
+                packed += len(flat.line)
+                if flat.targets:
+                    objective(flat, self._per_token(flat), shown).backward()
+            norm = self._apply(lr) if shown.tokens else 0.0
+        seconds = time.perf_counter() - began
+        return shown.numbers() | {
+            "grad_norm": norm,
+            "lr": lr,
+            "skipped": float(not math.isfinite(norm)),
+            "rollouts": float(len(self._weights)),
+            "live": float(len(chosen)),
+            "packed_tokens": float(packed),
+            "seconds": seconds,
+            "tokens_per_s": packed / seconds if seconds else 0.0,
+        }
+
+    def _normalisers(self, rows: Sequence[Row]) -> dict[str, float]:
+        """Weight of each token of each rollout, over the whole step."""
+        found = batch.rollouts(rows)
+        counts = [sum(sum(row.mask) for row in part) for part in found.values()]
+        kind = self.loss.aggregation if self.stage == "policy" else "token-mean"
+        return dict(zip(found, weights(kind, counts, self.loss.length), strict=True))
+
+    def _per_token(self, flat: Flat) -> Tensor:
+        return self._tensor([self._weights[rollout] for rollout in flat.rollouts])
+
+    def _tensor(self, values: Sequence[float]) -> Tensor:
+        import torch
+
+        like = next(iter(self.parameters.values()))
+        kind = torch.float64 if like.dtype == torch.float64 else torch.float32
+        return torch.tensor(values, dtype=kind, device=like.device)
+
+    def _cross_entropy(self, flat: Flat, weight: Tensor, shown: UpdateMetrics) -> Tensor:
+        now, entropy = forward(self.model.net, flat, 1.0)
+        loss = -(now * weight).sum()
+        shown.add(self.loss, self._tokens(flat, now, now.detach()), entropy, loss.item())
+        return loss
+
+    def _policy_loss(self, flat: Flat, weight: Tensor, shown: UpdateMetrics) -> Tensor:
+        now, entropy = forward(self.model.net, flat, self.temperature)
+        sampler = self._tensor(flat.sampler)
+        tokens = self._tokens(flat, now, sampler)
+        loss = (losses(self.loss, tokens) * weight).sum()
+        shown.add(self.loss, tokens, entropy, loss.item())
+        return loss
+
+    def _tokens(self, flat: Flat, now: Tensor, sampler: Tensor) -> Tokens:
+        """What the loss reads. With a sampler correction the ratio is to this step's own weights, which it starts
+        at."""
+        import torch
+
+        index = {name: i for i, name in enumerate(dict.fromkeys(flat.rollouts))}
+        return Tokens(
+            now=now,
+            old=now.detach() if self.stage == "policy" and self.loss.correction else sampler,
+            sampler=sampler,
+            advantage=self._tensor(flat.advantages),
+            rollout=torch.tensor([index[name] for name in flat.rollouts], device=now.device),
+            reference=self._reference(flat) if self.stage == "policy" and self.loss.kl else None,
+        )
+
+    def _reference(self, flat: Flat) -> Tensor:
+        import torch
+
+        with torch.no_grad(), swapped(self.parameters, self.reference):
+            return forward(self.model.net, flat, self.temperature)[0]
+
+    def _apply(self, lr: float) -> float:
+        """Clip, step, count; a gradient that is not finite is thrown away. Returns the norm before clipping."""
+        import torch
+
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.optim.clip))
+        if math.isfinite(norm):
+            for group in self.optimiser.param_groups:
+                group["lr"] = lr
+            self.optimiser.step()
+            self.model.version += 1
+        self.optimiser.zero_grad(set_to_none=True)
+        return norm
