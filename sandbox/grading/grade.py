@@ -9,6 +9,7 @@ tries again in another fresh sandbox.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import shlex
 import tempfile
 import time
@@ -19,16 +20,16 @@ from sandbox.grading.command import KEPT, Forged, Report, TestRun, read_report, 
 from sandbox.grading.graded import Graded, Refused, config_name, graded
 from sandbox.grading.patch import PatchError, UnsafePath, apply, parse
 from sandbox.grading.tree import frozen_manifest, manifest, read_frozen, write_tree
-from sandbox.inside import SITE
 from sandbox.protocol import WORKSPACE, Backend, Limits, Sandbox, SandboxError, Spec, tree_hash
 from sandbox.task import Prepared, Status, Task, Verdict
-from sandbox.toolbox import COMMAND
 
 TIMEOUT_S = 120.0
 """Default time-out of the tests of one grading, in seconds."""
 RESULT_CHARS = 64_000_000
 """Room for the results of a large test suite: they are read through the shell, whose output is capped."""
 SETUP_S = 30.0
+PLACES = 'printf "%s\\n" "${TMPDIR:-/tmp}" "${PYTHONPATH##*:}"'
+"""Asks a fresh sandbox for its folder of temporary files and for the site folder, the last entry of the import path."""
 NO_RESULTS, NOT_STARTED = 3, 4
 """Exit codes of the reading command: the tests' process ended early; it was never reached."""
 
@@ -78,7 +79,7 @@ async def _graded_in(prepared: Prepared, what: Graded, backend: Backend, timeout
 
 async def _run(sandbox: Sandbox, prepared: Prepared, timeout_s: float) -> Verdict:
     task = prepared.task
-    run = _test_run(prepared)
+    run = await _test_run(sandbox, prepared)
     await _create(sandbox, run)
     done = await sandbox.run(run.shell(), timeout_s)
     if done.timed_out:
@@ -101,13 +102,16 @@ def _reading(run: TestRun) -> str:
     return f"(if [ -f {results} ]; then cat {results}; {how_far}; fi)"
 
 
-def _test_run(prepared: Prepared) -> TestRun:
-    import secrets
-
+async def _test_run(sandbox: Sandbox, prepared: Prepared) -> TestRun:
+    """The run as this sandbox needs it: where nothing can be mounted, its places have other names."""
+    done = await sandbox.run(PLACES, SETUP_S)
+    temporary, _, site = done.output.strip().partition("\n")
+    if done.exit_code != 0 or not site.startswith("/"):
+        raise SandboxError(f"the grading sandbox does not tell its places: {done.output.strip()[:200]}")
     nonce = secrets.token_hex(16)
     own = config_name(prepared.tests)
     config = f"{WORKSPACE}/{own}" if own else None
-    return test_run(prepared.task, f"/tmp/g{nonce[-12:]}", site=SITE, python=COMMAND[0], config=config, nonce=nonce)
+    return test_run(prepared.task, f"{temporary}/g{nonce[-12:]}", site=site, config=config, nonce=nonce)
 
 
 async def _create(sandbox: Sandbox, run: TestRun) -> None:
