@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from typing import Any
+from typing import Any, NamedTuple
 
 from sandbox.protocol import WORKSPACE, Limits, SandboxError, Spec
 from sandbox.toolbox import MOUNT
@@ -19,23 +19,30 @@ DISK_MB = 1024
 file, in MiB."""
 
 
-def environment(
-    spec: Spec, workspace: str = WORKSPACE, site: str = SITE, home: str = HOME, bin_: str = f"{MOUNT}/bin"
-) -> dict[str, str]:
+class Places(NamedTuple):
+    """Where things lie inside; other than the defaults only where nothing can be mounted."""
+
+    workspace: str = WORKSPACE
+    site: str = SITE
+    home: str = HOME
+    programs: str = f"{MOUNT}/bin"
+
+
+def environment(spec: Spec, places: Places = Places()) -> dict[str, str]:  # noqa: B008 - immutable
     """The whole environment of commands: nothing of the host's comes through.
 
     The task's own source stands before its site-packages, as with a development install.
     """
-    source = posixpath.normpath(posixpath.join(workspace, spec.source_root))
+    source = posixpath.normpath(posixpath.join(places.workspace, spec.source_root))
     return {
-        "PATH": f"{bin_}:{SYSTEM_PATH}",
-        "HOME": home,
+        "PATH": f"{places.programs}:{SYSTEM_PATH}",
+        "HOME": places.home,
         "USER": "dojo",
         "LANG": "C.UTF-8",
         "TZ": "UTC",
         "TERM": "dumb",
         "PAGER": "cat",
-        "PYTHONPATH": f"{source}:{site}" if spec.site else source,
+        "PYTHONPATH": f"{source}:{places.site}" if spec.site else source,
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
@@ -62,12 +69,12 @@ def check(spec: Spec) -> None:
         raise SandboxError(f"{spec.site} cannot be read by the sandbox's user: chmod -R o+rX {spec.site}")
 
 
-def settings(spec: Spec, *, rlimited: bool = True, **places: str) -> dict[str, Any]:
-    """Settings of the tool server for ``spec``, which is checked; ``places`` as in :func:`environment`."""
+def settings(spec: Spec, places: Places = Places(), *, rlimited: bool = True) -> dict[str, Any]:  # noqa: B008 - immutable
+    """Settings of the tool server for ``spec``, which is checked."""
     check(spec)
     return {
-        "root": places.get("workspace", WORKSPACE),
-        "env": environment(spec, **places),
+        "root": places.workspace,
+        "env": environment(spec, places),
         "limits": rlimits(spec.limits) if rlimited else {"RLIMIT_CORE": 0},
-        "extra_paths": [places.get("site", SITE)] if spec.site else [],
+        "extra_paths": [places.site] if spec.site else [],
     }

@@ -1,9 +1,10 @@
-"""The ``local`` backend: sandboxes on this machine without an engine, in namespaces of our own.
+"""The ``local`` backend: sandboxes on this machine without an engine, behind the best walls that it offers.
 
-A sandbox is a fork of a warm process (:mod:`sandbox.zygote`) behind the walls of :mod:`sandbox.jail`: a root of its own
-in memory, a private copy of the tree, no network, no sight of other processes, an unprivileged user. Nothing of it is
-on disk, so nothing is left behind however the parent ends. Without any file-system confinement
-:meth:`LocalBackend.open` refuses, unless told otherwise.
+In namespaces of our own, a sandbox is a fork of a warm process (:mod:`sandbox.zygote`) behind the walls of
+:mod:`sandbox.jail`: a root of its own in memory, a private copy of the tree, no network, no sight of other processes,
+an unprivileged user. Nothing of it is on disk, so nothing is left behind however the parent ends. Where there are none:
+bubblewrap, then Landlock (:mod:`sandbox.folder`). Without any confinement of files :meth:`LocalBackend.open` refuses,
+unless told otherwise.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sandbox import toolbox
+from sandbox.folder import Folders, missing
 from sandbox.inside import DISK_MB, check, settings
 from sandbox.protocol import SandboxError, Spec
 from sandbox.remote import RemoteSandbox
@@ -28,39 +30,88 @@ END_S = 10.0
 """Patience with a sandbox's end before it is killed, in seconds."""
 
 
+Way = Literal["namespaces", "bubblewrap", "landlock", "none"]
+WAYS: tuple[Way, ...] = ("namespaces", "bubblewrap", "landlock")
+"""Kinds of confinement, best first; ``none`` is taken only when the user insists."""
+NOTICES: dict[Way, str] = {
+    "namespaces": "they share this machine's kernel, memory counts per process, the CPU is not limited",
+    "bubblewrap": "they share this machine's kernel, memory counts per process, disk and CPU are not limited",
+    "landlock": "other processes and UDP are in reach, on older kernels signals and TCP; disk and CPU are not limited",
+    "none": "they are not confined at all: commands can do whatever this user can",
+}
+"""What each way does not protect from."""
+WAY_OUT = "allow user namespaces, install bubblewrap, take docker, or run without protection with --unsafe-local"
+
+
 class LocalBackend:
-    """Starts sandboxes in namespaces. Use it from one event loop."""
+    """Starts sandboxes on this machine. Use it from one event loop."""
 
     name = "local"
 
-    def __init__(self, unsafe: bool = False) -> None:
-        self._unsafe = unsafe
-        self._zygote: _Zygote | None = None
+    def __init__(self, unsafe: bool = False, ways: tuple[Way, ...] = WAYS) -> None:
+        """
+        :param unsafe: run even where this machine offers no confinement of files.
+        :param ways: kinds of confinement to try, in this order.
+        """
+        self._ways: tuple[Way, ...] = (*ways, "none") if unsafe else ways
+        self._spawner: _Zygote | Folders | None = None
         self._lock = asyncio.Lock()
         self._open: set[RemoteSandbox] = set()
+        self.way: Way | None = None
+        """How sandboxes are confined; known after the first one."""
+
+    @property
+    def walled(self) -> bool:
+        """Whether an attack stays inside: files, processes, network. Known after the first sandbox."""
+        return self.way in ("namespaces", "bubblewrap")
+
+    @property
+    def notice(self) -> str:
+        """What these sandboxes do not protect from, in one sentence."""
+        return NOTICES[self.way or "namespaces"]
 
     async def open(self, spec: Spec) -> RemoteSandbox:
         """A fresh sandbox. Raises :class:`SandboxError`."""
         await asyncio.to_thread(check, spec)
-        zygote = await self._warm()
-        sandbox = await zygote.fork(spec)
-        self._open.add(sandbox)
+        spawner = await self._warm()
+        sandbox = await spawner.open(spec)
+        self._open = {known for known in self._open if not known.closed} | {sandbox}
         return sandbox
 
     async def close(self) -> None:
-        for sandbox in list(self._open):
+        for sandbox in self._open:
             await sandbox.close()
         self._open.clear()
-        if self._zygote is not None:
-            await self._zygote.close()
-            self._zygote = None
+        if self._spawner is not None:
+            await self._spawner.close()
+            self._spawner = None
 
-    async def _warm(self) -> _Zygote:
+    async def _warm(self) -> _Zygote | Folders:
         async with self._lock:
-            if self._zygote is None or self._zygote.dead:
+            if self._spawner is None or (isinstance(self._spawner, _Zygote) and self._spawner.dead):
                 box = await asyncio.to_thread(toolbox.build)
-                self._zygote = await _Zygote.start(box)
-            return self._zygote
+                self._spawner = await self._choose(box)
+            return self._spawner
+
+    async def _choose(self, box: Path) -> _Zygote | Folders:
+        """The first way that works. Raises :class:`SandboxError` that says why none did."""
+        reasons: list[str] = []
+        for way in self._ways:
+            try:
+                spawner = await self._take(way, box)
+            except SandboxError as error:
+                reasons.append(str(error))
+            else:
+                self.way = way
+                return spawner
+        raise SandboxError(f"local sandboxes cannot be confined here ({'; '.join(reasons)}): {WAY_OUT}.")
+
+    async def _take(self, way: Way, box: Path) -> _Zygote | Folders:
+        if way == "namespaces":
+            return await _Zygote.start(box)
+        if reason := await asyncio.to_thread(missing, way):
+            raise SandboxError(reason)
+        return Folders(way, box)
 
 
 class _Zygote:
@@ -100,7 +151,7 @@ class _Zygote:
             raise
         return zygote
 
-    async def fork(self, spec: Spec) -> RemoteSandbox:
+    async def open(self, spec: Spec) -> RemoteSandbox:
         number = next(self._numbers)
         plan = {
             "tree": os.path.realpath(spec.tree),

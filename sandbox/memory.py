@@ -62,6 +62,8 @@ class MemoryBackend:
 
     def __init__(self) -> None:
         self._home = tempfile.TemporaryDirectory(prefix="repodojo-memory-", dir=_memory_folder())
+        self.folder = Path(self._home.name)
+        """Where sandboxes live; empty when all are closed."""
 
     async def open(self, spec: Spec) -> MemorySandbox:
         """A fresh sandbox. Raises :class:`SandboxError`."""

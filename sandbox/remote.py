@@ -75,6 +75,10 @@ class RemoteSandbox:
                 raise
             raise SandboxError(f"the tool server did not start within {timeout_s:g} s") from error
 
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
     # -- verbs --------------------------------------------------------------------------------------------------------
 
     async def run(

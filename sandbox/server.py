@@ -12,7 +12,6 @@ It is meant to be PID 1 of its namespace: there ``kill -9 -1`` cannot reach it, 
 
 from __future__ import annotations
 
-import base64
 import ctypes
 import json
 import os
@@ -25,6 +24,8 @@ from typing import Any, NoReturn
 from sandbox import processes, tree, wire
 from sandbox.shell import Cancel, Shell
 
+SHOWN = "/workspace"
+"""How the outside names the workspace."""
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 DEFAULTS: dict[str, Any] = {
     "root": "/workspace",
@@ -72,7 +73,7 @@ class Server:
         self._verbs: dict[str, tuple[str, Verb]] = {
             "run": ("shell", self._run),
             "edit": ("files", self._edit),
-            "read": ("files", lambda path: base64.b64encode(tree.read_file(self._root, path)).decode()),
+            "read": ("files", self._read),
             "write": ("files", self._write),
             "manifest": ("files", self._hasher.manifest),
             "lsp": ("lsp", self._ask_lsp),
@@ -136,16 +137,27 @@ class Server:
         cancel = self._running[number]
 
         def listener(text: str) -> None:
-            self._send({"method": "output", "params": {"id": number, "text": text}})
+            self._send({"method": "output", "params": {"id": number, "text": self._outward(text)}})
 
         try:
-            return self._shell.run(command, timeout_s, limit, cancel, listener if stream else None)
+            result = self._shell.run(self._inward(command), timeout_s, limit, cancel, listener if stream else None)
+            return {**result, "output": self._outward(result["output"])}
         finally:
             del self._running[number]
             cancel.close()
 
+    def _inward(self, command: str) -> str:
+        """Where nothing could be mounted, the workspace goes by another name; outside it is always the same."""
+        return command if self._root == SHOWN else command.replace(SHOWN, self._root)
+
+    def _outward(self, text: str) -> str:
+        return text if self._root == SHOWN else text.replace(self._root, SHOWN)
+
+    def _read(self, path: str) -> str:
+        return wire.to_text(tree.read_file(self._root, self._inward(path)))
+
     def _write(self, path: str, data: str, executable: bool) -> None:
-        tree.write_file(self._root, path, wire.to_bytes(data), executable)
+        tree.write_file(self._root, self._inward(path), wire.to_bytes(data), executable)
 
     def _edit(self, call: dict[str, Any]) -> dict[str, Any]:
         if self._editor is None:

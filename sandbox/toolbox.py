@@ -32,7 +32,7 @@ MOUNT = "/opt/repodojo"
 """Where the toolbox lies in every sandbox."""
 COMMAND = (f"{MOUNT}/bin/python3", "-I", "-S", f"{MOUNT}/core")
 """What starts the tool server in a sandbox; its settings, one JSON object, may follow (see :mod:`sandbox.server`)."""
-FORMAT = "4"
+FORMAT = "5"
 """Raised when the making of a toolbox changes, so that older ones are not taken for it."""
 
 BASE: str = getattr(sys, "_base_executable", sys.executable)
@@ -50,6 +50,7 @@ INSIDE = (
     "editor",
     "language",
     "jail",
+    "landlock",
     "zygote",
 )
 """Our modules that run inside."""
@@ -84,6 +85,10 @@ if arguments[:1] == ["start"]:
     from sandbox.zygote import start
 
     start(json.loads(arguments[1]))
+elif arguments[:1] == ["confine"]:
+    from sandbox.landlock import main
+
+    main(arguments[1])
 elif arguments[:1] == ["zygote"]:
     from sandbox.zygote import main
 
@@ -216,13 +221,13 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _compile(folder: Path) -> None:
-    """Byte code next to the sources: nothing can be written where this will be mounted."""
+def _compile(folder: Path, place: str) -> None:
+    """Byte code next to the sources, naming the path where this will be mounted: nothing can be written there."""
     for path in folder.rglob("*.py"):
         cached = path.parent / "__pycache__" / f"{path.stem}.{sys.implementation.cache_tag}.pyc"
         if not cached.is_file():
             # Files that do not compile (templates, other Pythons' syntax) stay sources.
-            py_compile.compile(str(path), quiet=2)
+            py_compile.compile(str(path), dfile=f"{MOUNT}/{place}/{path.relative_to(folder)}", quiet=2)
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------
@@ -243,7 +248,7 @@ def _fill_python(folder: Path) -> None:
         ]
 
     shutil.copytree(stdlib, library, ignore=skipped, symlinks=True)
-    _compile(library)
+    _compile(library, f"lib/{library.name}")
     (folder / "bin").mkdir()
     program = folder / "bin" / "python3"
     shutil.copy2(Path(BASE).resolve(), program)
@@ -301,13 +306,13 @@ def _fill_core(folder: Path) -> None:
             shutil.copy2(here / f"{name}.py", package)
     (package / "__init__.py").write_text('"""The part of the sandbox package that runs inside."""\n')
     (folder / "__main__.py").write_text(_MAIN)
-    _compile(folder)
+    _compile(folder, "core")
 
 
 def _fill_editor(folder: Path) -> None:
     for name, wanted in EDITOR:
         _copy_distribution(name, folder, wanted)
-    _compile(folder)
+    _compile(folder, "layers/editor")
 
 
 def _copy_distribution(name: str, folder: Path, wanted: tuple[str, ...]) -> None:
@@ -338,4 +343,4 @@ def _fill_lsp(source: Path, folder: Path) -> None:
     tree.copy(str(source), str(folder / "lsp"))
     for cache in folder.rglob("__pycache__"):
         shutil.rmtree(cache)
-    _compile(folder)
+    _compile(folder, "layers/lsp")

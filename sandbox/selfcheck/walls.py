@@ -27,7 +27,10 @@ async def the_environment_is_the_same_everywhere(box: Sandbox) -> None:
         "USER",
     }
     names = {line.split("=")[0] for line in (await shell(box, "env")).splitlines()}
-    expect(wanted <= names and not names - wanted - {"PWD", "OLDPWD", "SHLVL", "_", "A", "HOSTNAME"}, sorted(names))
+    expect(
+        wanted <= names and not names - wanted - {"PWD", "OLDPWD", "SHLVL", "_", "A", "HOSTNAME", "TMPDIR"},
+        sorted(names),
+    )
     expect((out := await shell(box, "date +%Z; touch $HOME/x && echo home")) == "UTC\nhome", out)
 
 
@@ -97,8 +100,11 @@ async def stopping_the_shell_is_a_time_out(box: Sandbox) -> None:
 
 
 @hurtful
-async def a_fork_bomb_is_held_and_swept_up(box: Sandbox) -> None:
-    expect((result := await box.run("b() { b | b & }; b; sleep 30", 2.0)).timed_out, result)
+async def a_burst_of_processes_is_held_and_swept_up(box: Sandbox) -> None:
+    # Bounded by itself (2,047 processes), so that a wall which does not hold costs a second and not the machine.
+    burst = "b() { if [ $1 -gt 0 ]; then b $(($1 - 1)) & b $(($1 - 1)) & fi; sleep 9; }; b 10"
+    result = await box.run(burst, 2.0)
+    expect(result.timed_out and "Resource temporarily unavailable" in result.output, result)
     await _goes_on(box)
     expect(int(out := await shell(box, "ls /proc | grep -c '^[0-9]'")) < 16, f"{out} processes")
 
