@@ -102,7 +102,10 @@ def test_the_tree_arrives_whole_and_the_original_stays_as_it_is(tree: Path) -> N
 
 @pytest.mark.docker
 def test_the_toolbox_runs_in_an_image_without_libc_shell_of_ours_or_python(tree: Path) -> None:
-    build(HOSTILE, say=lambda _: None)
+    try:
+        build(HOSTILE, say=lambda _: None)
+    except SandboxError as error:
+        pytest.skip(f"no busybox image can be made here: {error}")
 
     async def use(sandbox: Sandbox) -> tuple[str, bytes]:
         done = await sandbox.run("python3 -c 'import ssl, sqlite3, ctypes; print(6 * 7)'; ls /lib 2>&1 | tail -1")
