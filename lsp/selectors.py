@@ -31,6 +31,8 @@ from lsp.positions import Encoding
 
 Role = Literal["def", "sig", "body", "doc"]
 StepKind = Literal["module", "class", "def", "assign"]
+ROLES: tuple[Role, ...] = ("def", "sig", "body", "doc")
+STEP_KINDS: tuple[StepKind, ...] = ("module", "class", "def", "assign")
 DEFAULT_CTX = 24
 EXAMPLES = 'FILE@L1:C1, FILE@R(1,1->1,5), py://module#name, ast://[module=m]/[def=f], anchor://FILE#"text"'
 """One of each kind, for messages."""
@@ -184,10 +186,8 @@ def _parse_symbol(text: str) -> SymbolSpec:
     match = _SYMBOL.fullmatch(text)
     if match is None or not _dotted(match[1]) or not _dotted(match[2]):
         raise _bad(text, "expected py://package.module#Class.method, then :def, :sig, :body or :doc, then ?overload=1")
-    if match[3] not in (None, "def", "sig", "body", "doc"):
-        raise _bad(text, f"no role {match[3]!r}; roles are def, sig, body, doc")
     overload = _ordinal(match[4], text) if match[4] else None
-    return SymbolSpec(f"{match[1]}:{match[2]}", match[3], overload)
+    return SymbolSpec(f"{match[1]}:{match[2]}", _role(match[3], text), overload)
 
 
 def _parse_ast(text: str) -> AstSpec:
@@ -197,9 +197,10 @@ def _parse_ast(text: str) -> AstSpec:
     steps: list[tuple[StepKind, str]] = []
     for part in match[1].split("/"):
         step = _STEP.fullmatch(part)
-        if step is None or step[1] not in ("module", "class", "def", "assign") or not _dotted(step[2]):
-            raise _bad(text, f"{part!r} is no step; kinds are module, class, def, assign")
-        steps.append((step[1], step[2]))
+        kind: StepKind | None = next((known for known in STEP_KINDS if step is not None and known == step[1]), None)
+        if step is None or kind is None or not _dotted(step[2]):
+            raise _bad(text, f"{part!r} is no step; kinds are {', '.join(STEP_KINDS)}")
+        steps.append((kind, step[2]))
     return AstSpec(tuple(steps), _ordinal(match[2], text) if match[2] else None)
 
 
@@ -209,6 +210,15 @@ def _parse_anchor(text: str) -> AnchorSpec:
         raise _bad(text, 'expected anchor://FILE#"text", then ?ctx=24')
     ctx = int(match[3]) if match[3] else DEFAULT_CTX
     return AnchorSpec(_parse_path(match[1], text), _decode(match[2], text), ctx)
+
+
+def _role(word: str | None, whole: str) -> Role | None:
+    if word is None:
+        return None
+    for role in ROLES:
+        if role == word:
+            return role
+    raise _bad(whole, f"no role {word!r}; roles are {', '.join(ROLES)}")
 
 
 def _parse_path(text: str, whole: str) -> str:

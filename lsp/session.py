@@ -24,6 +24,7 @@ from lsp.host import Host, Options
 from lsp.locations import name_uri
 from lsp.positions import Text
 from lsp.servers import Profile
+from lsp.snapshots import Snapshots
 from lsp.text import decode
 from lsp.workspace import Changes, Workspace, uri_to_path
 
@@ -43,6 +44,7 @@ class Session:
         self.profile = servers.load(profile) if isinstance(profile, str) else profile
         self.options = options or Options()
         self.workspace = Workspace(Path(root), self.profile.suffixes, frozenset(self.profile.config_files))
+        self.snapshots = Snapshots(self.workspace)
         self._host: Host | None = None
         self._documents: Documents | None = None
         self._crashes = 0

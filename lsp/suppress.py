@@ -14,6 +14,10 @@ _IGNORE = re.compile(
     r"(#\s*(?:type|ty|pyright|pyrefly|mypy))(\s*:)(\s*(?:ignore(?!\w)|ignore-errors)(?:\[([^\]\n]*)\])?)", re.IGNORECASE
 )
 _DIRECTIVE = re.compile(r"(#\s*(?:pyright|pyrefly|mypy|ty))(\s*:)")
+_MASKED = re.compile(
+    r"(#\s*(?:type|ty|pyright|pyrefly|mypy))(\s*;)(\s*(?:ignore|basic|standard|strict|disable|report\w+))",
+    re.IGNORECASE,
+)
 _WEAK = re.compile(r"\bAny\b|\bcast\s*\(|\bno_type_check\b|\bTYPE_CHECKING\b")
 
 
@@ -23,6 +27,11 @@ def mask(text: str, pinned: bool) -> str:
         return text
     masked = _IGNORE.sub(lambda match: match[1] + match[2].replace(":", ";") + match[3], text)
     return _DIRECTIVE.sub(lambda match: match[1] + match[2].replace(":", ";"), masked) if pinned else masked
+
+
+def unmask(text: str) -> str:
+    """Text that the server made from masked text, with the comments as they were."""
+    return _MASKED.sub(lambda match: match[1] + match[2].replace(";", ":") + match[3], text)
 
 
 class Suppressions:

@@ -1,0 +1,149 @@
+"""Relocation: a selector that may be stale against the code as it is now (section 4 of docs/lanser.md).
+
+Candidates are scored ``0.5 s_ast + 0.2 s_module + 0.2 J_token + 0.1 s_prox``, every feature in [0, 1]; a feature that
+the selector gives no evidence for is left out and the other weights are rescaled to sum 1. Invariants:
+
+* An exact, unique structural hit scores 1.0; so does a position that is taken as it stands.
+* Nothing is guessed: a best score below ``tau``, or two best closer than ``margin``, is ``AMBIGUOUS`` with the
+  candidates and their evidence.
+* The order of candidates, ties by (uri, range), is a function of the content alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from lsp.errors import Code, LanserError
+from lsp.positions import Range, Text
+from lsp.selectors import AnchorSpec, AstSpec, CursorSpec, RangeSpec, Spec, SymbolSpec, check
+
+WEIGHTS: Mapping[str, float] = {"s_ast": 0.5, "s_module": 0.2, "j_token": 0.2, "s_prox": 0.1}
+TAU = 0.75
+MARGIN = 0.05
+SHOWN = 5
+"""Candidates that an ambiguity shows."""
+
+
+class Tree(Protocol):
+    """What relocation reads: the source files of a workspace."""
+
+    def paths(self) -> Sequence[str]:
+        """Relative paths of all source files, sorted."""
+        ...
+
+    def text(self, path: str) -> Text | None:
+        """The text of a file now; ``None`` when it is not there or cannot be read."""
+        ...
+
+    def old(self, path: str, version: str) -> Text | None:
+        """The text of a file as of ``version``; ``None`` when that snapshot is gone."""
+        ...
+
+    def resolve(self, uri: str) -> str:
+        """A selector's path or ``file:`` URI relative to the workspace. ``JAIL`` outside."""
+        ...
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A place that a selector may mean."""
+
+    uri: str
+    range: Range
+    features: Mapping[str, float] = field(default_factory=dict[str, float])
+    name: str = ""
+    """Qualified name, of a symbol."""
+    exact: bool = False
+
+    @property
+    def score(self) -> float:
+        """Weighted mean of the features that are known; 1.0 for an exact hit, 0.0 with no evidence at all."""
+        if self.exact:
+            return 1.0
+        total = sum(WEIGHTS[name] for name in self.features)
+        return sum(WEIGHTS[name] * value for name, value in self.features.items()) / total if total else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        features = {name: round(value, 6) for name, value in sorted(self.features.items())}
+        return {
+            "uri": self.uri,
+            "range": list(self.range),
+            "score": round(self.score, 6),
+            "features": features,
+            "name": self.name or None,
+        }
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Where a selector leads now."""
+
+    winner: Candidate
+    others: tuple[Candidate, ...] = ()
+    tau: float = TAU
+
+    @property
+    def confidence(self) -> float:
+        """alpha_t."""
+        return round(self.winner.score, 6)
+
+    def as_dict(self, original: str | Mapping[str, Any], version: str | None) -> dict[str, Any]:
+        """The ``resolution`` part of a bundle. ``version`` is the digest of the file's content now."""
+        found = self.winner.as_dict()
+        return {
+            "original": original,
+            "resolved": {**found, "docVersion": version},
+            "confidence": self.confidence,
+            "disambiguation": [candidate.as_dict() for candidate in self.others[:SHOWN]],
+            "weights": dict(WEIGHTS),
+            "tau": self.tau,
+        }
+
+
+def resolve(spec: Spec, tree: Tree, tau: float = TAU) -> Resolution:
+    """Where ``spec`` leads in ``tree``. ``NOT_FOUND``, ``AMBIGUOUS``, ``VERSION_SKEW``, ``JAIL`` or
+    ``BAD_SELECTOR_SYNTAX``.
+    """
+    from lsp import candidates
+
+    check(spec)
+    match spec:
+        case CursorSpec() | RangeSpec():
+            return Resolution(candidates.position(spec, tree), tau=tau)
+        case SymbolSpec():
+            return choose(candidates.symbols(spec, tree), spec, tau)
+        case AstSpec():
+            return choose(candidates.nodes(spec, tree), spec, tau)
+        case AnchorSpec():
+            return choose(candidates.snippets(spec, tree), spec, tau)
+
+
+def choose(found: Iterable[Candidate], spec: Spec, tau: float = TAU) -> Resolution:
+    """The best candidate when it is good enough and clearly the best."""
+    from lsp.selectors import format as write
+
+    ranked = sorted(found, key=lambda candidate: (-candidate.score, candidate.uri, candidate.range))
+    if not ranked:
+        raise LanserError(Code.NOT_FOUND, f"nothing in the workspace answers to {write(spec)}")
+    best, rest = ranked[0], ranked[1:]
+    exact = [candidate for candidate in ranked if candidate.exact]
+    if len(exact) == 1:
+        return Resolution(best, tuple(rest), tau)
+    if best.score < tau or (rest and best.score - rest[0].score < MARGIN):
+        raise ambiguous(ranked, spec, tau)
+    return Resolution(best, tuple(rest), tau)
+
+
+def ambiguous(ranked: Sequence[Candidate], spec: Spec, tau: float) -> LanserError:
+    """The refusal, with the candidates and what speaks for each."""
+    from lsp.selectors import format as write
+
+    shown = [candidate.as_dict() for candidate in ranked[:SHOWN]]
+    if len(ranked) == 1:
+        message = f"nothing in the workspace is surely {write(spec)}; the nearest is {ranked[0].name or ranked[0].uri}"
+        return LanserError(Code.AMBIGUOUS, message, {"candidates": shown, "tau": tau, "weights": dict(WEIGHTS)})
+    places = "; ".join(f"{c.uri}:{c.range[0] + 1}" + (f" ({c.name})" if c.name else "") for c in ranked[:SHOWN])
+    message = f"{write(spec)} could mean {len(ranked)} places: {places}; name one of them exactly"
+    return LanserError(Code.AMBIGUOUS, message, {"candidates": shown, "tau": tau, "weights": dict(WEIGHTS)})
