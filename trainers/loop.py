@@ -44,6 +44,9 @@ CHECKPOINT_S = 60.0
 MARGIN_S = 20.0
 """Seconds kept for the summary and the picture."""
 
+TIMED = ("seconds", "tokens_per_s")
+"""Numbers of a learner that depend on the clock."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -182,7 +185,8 @@ class _Run:
         while self.state.batch < len(warm) and self._in_phase() < limit and self._left() > reserve:
             numbers = self.machine.learner.imitate(warm.batch(self.state.batch))
             self._change(batch=self.state.batch + 1)
-            self.metrics.append({"kind": "sft", "batch": self.state.batch, **numbers} | self._timing())
+            steady, timing = _split(numbers)
+            self.metrics.append({"kind": "sft", "batch": self.state.batch, **steady} | self._timing(**timing))
             self.display.advance(_facts(numbers), done=self.state.batch)
             if self._now() - saved > CHECKPOINT_S:
                 self._checkpoint()
@@ -237,7 +241,9 @@ class _Run:
     ) -> None:
         seen = scored.record()
         head = {"kind": "grpo", "step": self.state.step, "prompts": [prompt.ordinal for prompt in prompts]}
-        self.metrics.append(head | seen | {"rows": len(scored.rows), "learner": numbers} | self._timing(**timing))
+        steady, spent = _split(numbers)
+        timing = timing | {f"learner_{name}": value for name, value in spent.items()}
+        self.metrics.append(head | seen | {"rows": len(scored.rows), "learner": steady} | self._timing(**timing))
         self.display.advance({"step": str(self.state.step), "reward": _short(seen["reward"])})
         self.display.say(
             f"step {self.state.step}: reward {_short(seen['reward'])}, "
@@ -277,6 +283,12 @@ class _Run:
 
     def _now(self) -> float:
         return self.settings.clock()
+
+
+def _split(numbers: dict[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+    """A learner's numbers without and with those that depend on the clock."""
+    timed = {name: value for name, value in numbers.items() if name in TIMED}
+    return {name: value for name, value in numbers.items() if name not in TIMED}, timed
 
 
 def _facts(numbers: dict[str, float]) -> dict[str, str]:

@@ -1,0 +1,148 @@
+"""A whole run of a (tiny, random) language model: real episodes, real updates, interrupted and resumed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from agent.config import AgentConfig
+from agent.demonstrate import demonstrate
+from agent.doubles import ExactGrader, Shelf
+from agent.policy import Policy
+from agent.trajectory import Key, Trajectory
+from rewards.credit import Credit
+from sandbox.grading.diff import diff
+from sandbox.grading.tree import Entry, write_tree
+from sandbox.memory import MemoryBackend
+from sandbox.task import Prepared, Task
+from trainers.components import Components, WarmStart
+from trainers.config import LossConfig, ModelConfig, OptimConfig, SftConfig
+from trainers.engines.transformers import TransformersEngine
+from trainers.loop import Settings, train
+from trainers.loop_config import EvalConfig, TrainConfig
+from trainers.machine import local_machine
+from trainers.metrics import read
+from trainers.model import tiny
+from trainers.player import EpisodePlayer, player
+from trainers.sft import Demonstrations, demonstration
+
+AGENT = AgentConfig(prompt="compact", max_turns=2, max_tokens=150, format_errors=2, diagnostics=False)
+SFT = SftConfig(examples=4, batch=2)
+SETTINGS = Settings(
+    seed=3,
+    train=TrainConfig(steps=3, minutes=None, prompts=2, group=2, wave=4, checkpoint_every=2),
+    evaluation=EvalConfig(stages=("after",), samples=1, wave=1),
+    text="seed = 3\n",
+    picture=False,
+)
+
+
+class Interrupted(BaseException):
+    """Stands for whatever takes a process down without a word."""
+
+
+class Fragile:
+    """Plays on until an episode of a step begins, and dies there."""
+
+    def __init__(self, inner: EpisodePlayer, dies: Callable[[Key], bool]) -> None:
+        self.inner, self.dies = inner, dies
+
+    async def play(self, task: Task, policy: Policy, key: Key, sampled: Callable[[], None]) -> Trajectory:
+        found = await self.inner.play(task, policy, key, sampled)
+        if self.dies(key):
+            raise Interrupted
+        return found
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+class Parity:
+    """Likes even tokens: contrast that even a random model has."""
+
+    def score(self, group: Sequence[Trajectory]) -> Credit:
+        returns = [float(sum(i % 2 == 0 for turn in t.turns for i in turn.sampled)) for t in group]
+        advantages = tuple(r - sum(returns) / len(returns) for r in returns)
+        return Credit(
+            returns=tuple(returns),
+            valid=(True,) * len(group),
+            trajectory=advantages,
+            turns=tuple((a,) * len(t.turns) for a, t in zip(advantages, group, strict=True)),
+        )
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Prepared, ...]:
+    return tuple(_prepared(tmp_path_factory.mktemp("tree"), name) for name in ("low", "high"))
+
+
+def _prepared(folder: Path, name: str) -> Prepared:
+    faulty = f"def {name}(x, y):\n    return max(x, min(x, y))\n"
+    before, after = ({"m.py": Entry("f", text.encode())} for text in (faulty, faulty.replace("min(x", "max(x")))
+    write_tree(before, folder / "base")
+    task = Task(
+        instance_id=name,
+        repo="pack",
+        base_commit="0" * 40,
+        problem_statement=f"`{name}` in m.py is wrong.",
+        patch=diff(before, after),
+        FAIL_TO_PASS=("t",),
+        PASS_TO_PASS=(),
+        focus=f"m.py::{name}",
+    )
+    return Prepared(task=task, base=folder / "base", tests=folder, site=folder)
+
+
+def parts(prepared: tuple[Prepared, ...], dies: Callable[[Key], bool]) -> Components:
+    def warm_start() -> WarmStart:
+        chat = TransformersEngine(tiny()).chat
+        played = asyncio.run(demonstrate(prepared, AGENT, chat))
+        assert len(played) == len(prepared)
+        return Demonstrations([demonstration(one) for one in played], SFT)
+
+    shown = warm_start()
+    inner = player(AGENT, MemoryBackend(), Shelf(prepared), ExactGrader(), starts=2, graders=2)
+    return Components(
+        train=[one.task for one in prepared],
+        heldout=[prepared[0].task],
+        player=Fragile(inner, dies),
+        scorer=Parity(),
+        machine=lambda: local_machine(ModelConfig(name="tiny"), OptimConfig(layers=2, lr=1e-3), LossConfig(), SFT),
+        warm_start=lambda: shown,
+    )
+
+
+def run(folder: Path, prepared: tuple[Prepared, ...], dies: Callable[[Key], bool] = lambda _: False) -> dict[str, Any]:
+    resume = (folder / "config.toml").exists()
+    return train(parts(prepared, dies), SETTINGS, folder, resume, Console(quiet=True))
+
+
+def test_an_interrupted_run_of_a_model_ends_bit_for_bit_as_one_that_was_not(
+    tmp_path: Path, prepared: tuple[Prepared, ...]
+) -> None:
+    calm, torn = tmp_path / "calm", tmp_path / "torn"
+    found = run(calm, prepared)
+    assert found["training"]["updates"] == 3 and found["warm_start_batches"] == 2
+    for step in (0, 2, -1):
+        with pytest.raises(BaseException) as seen:
+            run(torn, prepared, lambda key, step=step: key.step == step and key.sample == (step >= 0))
+        assert Interrupted in _kinds(seen.value)
+    run(torn, prepared)
+    steady = [[{k: v for k, v in r.items() if k != "timing"} for r in read(f / "metrics.jsonl")] for f in (calm, torn)]
+    assert steady[0] == steady[1]
+    assert _weights(calm) == _weights(torn)
+
+
+def _kinds(error: BaseException) -> set[type[BaseException]]:
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return {type(error)}.union(*(_kinds(one) for one in inner))
+
+
+def _weights(folder: Path) -> dict[str, bytes]:
+    newest = max((folder / "checkpoints").iterdir())
+    return {path.name: path.read_bytes() for path in newest.iterdir() if path.name != "state.json"}
