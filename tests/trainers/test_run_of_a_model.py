@@ -31,7 +31,7 @@ from trainers.model import tiny
 from trainers.player import EpisodePlayer, player
 from trainers.sft import Demonstrations, demonstration
 
-AGENT = AgentConfig(prompt="compact", max_turns=2, max_tokens=150, format_errors=2, diagnostics=False)
+AGENT = AgentConfig(prompt="compact", max_turns=2, max_tokens=90, format_errors=2, diagnostics=False)
 SFT = SftConfig(examples=4, batch=2)
 SETTINGS = Settings(
     seed=3,
@@ -128,9 +128,9 @@ def test_an_interrupted_run_of_a_model_ends_bit_for_bit_as_one_that_was_not(
     calm, torn = tmp_path / "calm", tmp_path / "torn"
     found = run(calm, prepared)
     assert found["training"]["updates"] == 3 and found["warm_start_batches"] == 2
-    for step in (0, 2, -1):
+    for step in (0, 2):
         with pytest.raises(BaseException) as seen:
-            run(torn, prepared, lambda key, step=step: key.step == step and key.sample == (step >= 0))
+            run(torn, prepared, lambda key, step=step: key.step == step and key.sample == 1)
         assert Interrupted in _kinds(seen.value)
     run(torn, prepared)
     steady = [[{k: v for k, v in r.items() if k != "timing"} for r in read(f / "metrics.jsonl")] for f in (calm, torn)]
