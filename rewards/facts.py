@@ -118,7 +118,8 @@ def _grades(members: Sequence[Member]) -> Grades:
         if tests is None:
             raise RewardError(f"{members[index].name}, turn {turn}: the attempt was not graded; turn shadow grading on")
         names = names or [*tests]
-        rows.append(bytes([*tests.values()]) if [*tests] == names else _reordered(tests, names, members[index], turn))
+        same = [*tests] == names
+        rows.append(bytes([*tests.values()]) if same else _reordered(tests, names, members[index], turn))
     return Grades(tuple(names), tuple(rows), owner)
 
 

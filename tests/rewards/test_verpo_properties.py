@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import Any
 
 import pytest
@@ -107,9 +108,9 @@ def test_a_crash_counts_as_an_attempt_that_passes_nothing():
 
 @few
 @given(tables, st.randoms(use_true_random=False))
-def test_the_order_of_the_tests_does_not_matter_to_the_last_bit(rows: list[str], random: Any):
+def test_the_order_of_the_tests_does_not_matter_to_the_last_bit(rows: list[str], shuffler: Any):
     order = list(range(len(rows[0])))
-    random.shuffle(order)
+    shuffler.shuffle(order)
     shuffled = ["".join(row[j] for j in order) for row in rows]
     assert Verpo().values(grades(shuffled), None) == Verpo().values(grades(rows), None)
 
@@ -129,6 +130,17 @@ def test_plain_python_and_numpy_agree_to_the_last_bit(rows: list[str], sigma: fl
     table = [math.exp(-((gap / len(rows)) ** 2) / (2 * sigma * sigma)) for gap in range(len(rows) + 1)]
     plain = kernels._density_plain(levels, histogram, table)
     assert plain == kernels._density_numpy(numpy, levels, histogram, table)
+
+
+def test_a_large_group_gives_the_same_bits_by_either_path():
+    pytest.importorskip("numpy")
+    rng = random.Random(3)
+    rows = tuple(bytes(rng.random() < (j + 1) / 81 for j in range(80)) for _ in range(600))
+    assert len(rows) * 80 >= kernels.LARGE
+    counts = kernels.passes(rows)
+    assert counts == [sum(column) for column in zip(*rows, strict=True)] and max(counts) > 510
+    weights = Verpo().weights(counts, len(rows))
+    assert kernels.weighted(rows, counts, weights) == kernels._weighted_plain(rows, counts, weights)
 
 
 @few
