@@ -6,6 +6,7 @@ editor and the same hashes as inside. ``run`` answers a refusal; nothing that a 
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -23,10 +24,12 @@ class MemorySandbox:
 
     backend = "memory"
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, copied: Mapping[str, str] | None = None) -> None:
+        """``copied``: the manifest of the tree that lies there as a fresh copy."""
         self._folder = folder
         self._root = f"{folder}/workspace"
         self._hasher = tree.Hasher(self._root)
+        self._hasher.trust(copied or {})
         self._editor: Any = None
 
     async def run(self, command: str, timeout_s: float | None = None) -> ExecResult:
@@ -44,6 +47,7 @@ class MemorySandbox:
 
     async def write(self, path: str, data: bytes, executable: bool = False) -> None:
         tree.write_file(self._root, path, data, executable)
+        self._hasher.forget(os.path.relpath(tree.inside(self._root, path), os.path.realpath(self._root)))
 
     async def manifest(self) -> dict[str, str]:
         return self._hasher.manifest()
@@ -62,6 +66,7 @@ class MemoryBackend:
 
     def __init__(self) -> None:
         self._home = tempfile.TemporaryDirectory(prefix="repodojo-memory-", dir=_memory_folder())
+        self._hashers: dict[str, tree.Hasher] = {}
         self.folder = Path(self._home.name)
         """Where sandboxes live; empty when all are closed."""
 
@@ -70,9 +75,10 @@ class MemoryBackend:
         folder = tempfile.mkdtemp(dir=self._home.name)
         try:
             tree.copy(str(spec.tree), f"{folder}/workspace")
+            hasher = self._hashers.setdefault(str(spec.tree), tree.Hasher(str(spec.tree)))
+            return MemorySandbox(folder, hasher.manifest())
         except OSError as error:
             raise SandboxError(f"the tree {spec.tree} cannot be copied: {error.strerror}") from error
-        return MemorySandbox(folder)
 
     async def files(self, files: Mapping[str, str]) -> MemorySandbox:
         """A sandbox that holds ``files``: path to text."""

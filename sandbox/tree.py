@@ -16,7 +16,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 IGNORED_FOLDERS = frozenset(
@@ -44,6 +44,16 @@ class Hasher:
         found = {path: self._entry(path, entry) for path, entry in walk(self._root)}
         return {path: value for path, value in sorted(found.items()) if value}
 
+    def trust(self, manifest: Mapping[str, str]) -> None:
+        """Take the hashes of a tree that this one was just copied from; whoever writes in place must :meth:`forget`."""
+        for path, entry in walk(self._root):
+            if manifest.get(path, "l")[0] != "l":
+                self._known[path] = (_stamp(entry.stat(follow_symlinks=False)), manifest[path].partition(":")[2])
+
+    def forget(self, path: str) -> None:
+        """Hash a file anew at the next call."""
+        self._known.pop(path, None)
+
     def _entry(self, path: str, entry: os.DirEntry[str]) -> str:
         try:
             info = entry.stat(follow_symlinks=False)
@@ -57,7 +67,7 @@ class Hasher:
             return ""
 
     def _digest(self, path: str, full: str, info: os.stat_result) -> str:
-        stamp = (info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_dev)
+        stamp = _stamp(info)
         known = self._known.get(path)
         if known is not None and known[0] == stamp:
             return known[1]
@@ -65,6 +75,10 @@ class Hasher:
         if time.time_ns() - info.st_ctime_ns > RACY_NS:
             self._known[path] = (stamp, digest)
         return digest
+
+
+def _stamp(info: os.stat_result) -> Stamp:
+    return (info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_dev)
 
 
 def _file_digest(path: str) -> str:

@@ -84,8 +84,8 @@ async def check_all(backend: Backend) -> AsyncIterator[Outcome]:
         shared = await backend.open(spec)
         try:
             for item in BEHAVIOURS:
-                if item.alone and not getattr(backend, "walled", True):
-                    yield Outcome(item.name, "not tried: nothing here would keep the attack from this machine")
+                if reason := not_tried(backend, item):
+                    yield Outcome(item.name, reason)
                     continue
                 box = await backend.open(spec) if item.alone else shared
                 yield Outcome(item.name, await problem_of(item, box))
@@ -95,6 +95,12 @@ async def check_all(backend: Backend) -> AsyncIterator[Outcome]:
             await shared.close()
         untouched = tree.Hasher(folder).manifest() == before
         yield Outcome("the tree on the host is untouched", "" if untouched else "it was changed")
+
+
+def not_tried(backend: Backend, item: Behaviour) -> str:
+    """Why a behaviour must not be tried: an attack that no wall would keep from this machine. Empty when it may."""
+    walled = getattr(backend, "walled", True)
+    return "" if walled or not item.alone else "not tried: nothing here would keep the attack from this machine"
 
 
 async def problem_of(item: Behaviour, box: Sandbox) -> str:

@@ -282,6 +282,19 @@ def test_the_user_may_insist_and_the_workspace_keeps_its_name(tmp_path: Path) ->
     assert noticed
 
 
+def test_protections_are_found_by_trying() -> None:
+    from sandbox.probe import PROTECTIONS, probe
+
+    async def play(backend: LocalBackend) -> dict[str, bool]:
+        found = {protection.name: protection.real for protection in await probe(backend)}
+        await backend.close()
+        return found
+
+    assert asyncio.run(play(LocalBackend())) == dict.fromkeys(PROTECTIONS, True)
+    bare = asyncio.run(play(LocalBackend(unsafe=True, ways=())))
+    assert not bare["network"] and not bare["processes of this machine"] and bare["time"]
+
+
 def test_root_takes_no_way_that_cannot_count_its_processes() -> None:
     from sandbox.folder import missing
 

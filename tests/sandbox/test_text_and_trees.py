@@ -145,6 +145,28 @@ def test_a_stream_of_something_else_is_told_apart() -> None:
         wire.size(b"HTTP")
 
 
+def test_the_memory_double_hashes_what_is_there_and_not_what_was_copied(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n")
+    (tmp_path / "b.py").write_text("y = 1\n")
+
+    async def play() -> list[tuple[str, str]]:
+        backend = MemoryBackend()
+        box = await backend.open(Spec(tree=tmp_path))
+        seen = [await box.manifest()]
+        await box.write("a.py", b"x = 2\n")
+        seen.append(await box.manifest())
+        await box.edit(command="str_replace", path="b.py", old_str="1", new_str="2")
+        seen.append(await box.manifest())
+        await backend.close()
+        return [(manifest["a.py"], manifest["b.py"]) for manifest in seen]
+
+    first, second, third = asyncio.run(play())
+    listed = tree.Hasher(str(tmp_path)).manifest()
+    assert first == (listed["a.py"], listed["b.py"])
+    assert second[0] != first[0] and second[1] == first[1]
+    assert third[0] == second[0] and third[1] != second[1]
+
+
 def test_the_memory_double_copies_its_tree_and_runs_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x = 1\n")
 
