@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from agent.trajectory import Outcome, Trajectory
+from agent.trajectory import Outcome, Trajectory, Turn
 from rewards.errors import RewardError
 from sandbox.task import Failure, Status
 
@@ -129,3 +129,18 @@ def _reordered(tests: Mapping[str, bool], names: Sequence[str], member: Member, 
             f"{member.name}, turn {turn}: the attempts of a group were graded on different tests ({odd[0]})"
         )
     return bytes(tests[name] for name in names)
+
+
+def graded(trajectory: Trajectory, grades: Mapping[str, Mapping[str, bool]]) -> Trajectory:
+    """The trajectory with shadow grades that arrived later put on its attempts; ``grades``: tree hash, test, passed.
+
+    A sealed trajectory stays as it is on disk; this is the view that a recipe scores (design, invariant 9).
+    """
+    return trajectory.model_copy(update={"turns": tuple(_with_grades(turn, grades) for turn in trajectory.turns)})
+
+
+def _with_grades(turn: Turn, grades: Mapping[str, Mapping[str, bool]]) -> Turn:
+    found = grades.get(turn.facts.tree or "")
+    if found is None or not turn.facts.attempt:
+        return turn
+    return turn.model_copy(update={"facts": turn.facts.model_copy(update={"tests": dict(found)})})
