@@ -28,6 +28,8 @@ def _local(config: SandboxConfig) -> Backend:
 
     if config.limits.cpus != Limits().cpus:
         raise SandboxError("limits.cpus is not honoured by local sandboxes: leave it out, or take docker.")
+    if config.image is not None:
+        raise SandboxError(f"the image {config.image} needs docker: leave it out, or start an engine.")
     return LocalBackend(unsafe=config.unsafe_local)
 
 

@@ -14,7 +14,7 @@ SITE = "/opt/site"
 """Where a task's site-packages are mounted, read-only."""
 HOME = "/tmp/home"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-DISK_MB = 1024
+DISK_MB = 512
 """Size of the workspace and of the folder for temporary files where these are memory file systems, and of any one
 file, in MiB."""
 

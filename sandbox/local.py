@@ -73,6 +73,10 @@ class LocalBackend:
     async def open(self, spec: Spec) -> RemoteSandbox:
         """A fresh sandbox. Raises :class:`SandboxError`."""
         await asyncio.to_thread(check, spec)
+        if spec.image is not None:
+            raise SandboxError(
+                f"the task asks for the image {spec.image}, which local sandboxes cannot run: take docker"
+            )
         spawner = await self._warm()
         sandbox = await spawner.open(spec)
         self._open = {known for known in self._open if not known.closed} | {sandbox}

@@ -309,6 +309,15 @@ def test_a_limit_that_local_sandboxes_do_not_honour_is_refused() -> None:
         choose(SandboxConfig(backend="local", limits=Limits(cpus=2.0)))
 
 
+def test_an_image_is_refused_where_none_can_be_run(tmp_path: Path) -> None:
+    from sandbox.choose import choose
+
+    with pytest.raises(SandboxError, match="some/image needs docker"):
+        choose(SandboxConfig(backend="local", image="some/image"))
+    with pytest.raises(SandboxError, match="asks for the image some/image"):
+        asyncio.run(LocalBackend().open(Spec(tree=make_tree(tmp_path), image="some/image")))
+
+
 def test_the_choice_says_why() -> None:
     from sandbox.choose import choose
 
