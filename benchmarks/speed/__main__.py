@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable
 
 from benchmarks.speed import episodes, sandboxes, tokens
 from benchmarks.speed.measure import Measured
+from sandbox.protocol import SandboxError
+from sandbox.task import TaskError
+from trainers.tokenizer import ModelError
 
 PARTS = ("sandboxes", "episodes", "tokens")
 
@@ -50,7 +53,10 @@ def _part(name: str, options: argparse.Namespace) -> Iterable[Measured]:
         "episodes": lambda: _episodes(options.runs, options.tasks),
         "tokens": lambda: _tokens(options.runs, options.threads),
     }
-    return measures[name]()
+    try:
+        return measures[name]()
+    except (SandboxError, TaskError, ModelError) as error:
+        return [Measured(name, "", note=" ".join(str(error).split()))]
 
 
 def _episodes(runs: int, count: int) -> list[Measured]:
@@ -76,9 +82,8 @@ def _episodes(runs: int, count: int) -> list[Measured]:
 
 
 def _tokens(runs: int, threads: int) -> list[Measured]:
-    from trainers.machine import local_machine
-
     from trainers.config import LossConfig, ModelConfig, OptimConfig, SftConfig
+    from trainers.machine import local_machine
     from trainers.model import missing
 
     reason = missing()

@@ -34,6 +34,23 @@ class Measured:
         return asdict(self) | {"median": self.median}
 
 
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Wall and CPU seconds of this process, all its threads."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def now(cls) -> Clock:
+        return cls(time.perf_counter(), time.process_time())
+
+    def since(self) -> Clock:
+        """What has passed."""
+        now = Clock.now()
+        return Clock(now.wall - self.wall, now.cpu - self.cpu)
+
+
 def ratio(name: str, slow: Measured, fast: Measured) -> Measured:
     """How many times ``fast`` beats ``slow``: the ratio of their medians; without runs where either has none."""
     if slow.median is None or not fast.median:

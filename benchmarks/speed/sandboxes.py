@@ -28,17 +28,17 @@ async def measure(runs: int) -> list[Measured]:
     with tempfile.TemporaryDirectory(prefix="repodojo-speed-") as folder:
         tree = Path(folder)
         (tree / "calc.py").write_text("def add(a, b):\n    return a + b\n")
-        found = await _backend(LocalBackend(), tree, runs)
+        found = await backend_figures(LocalBackend(), tree, runs)
         if reason := unusable():
             return found + [Measured(f"docker: {what}", "ms", note=reason) for what in ("first action", "round trip")]
         from sandbox.docker import DockerBackend
 
-        docker = await _backend(DockerBackend(), tree, runs)
+        docker = await backend_figures(DockerBackend(), tree, runs)
         execs, steps = await _against_exec(DockerBackend(), tree, runs)
         return [*found, *docker, execs, steps, ratio("round trip: docker exec / ours", execs, steps)]
 
 
-async def _backend(backend: Backend, tree: Path, runs: int) -> list[Measured]:
+async def backend_figures(backend: Backend, tree: Path, runs: int) -> list[Measured]:
     """First action and round trip of one backend."""
     try:
         first = [1e3 * await _first_action(backend, tree) for _ in range(runs + 1)]

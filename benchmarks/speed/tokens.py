@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 
 from agent.policy import Sampled
 from agent.trajectory import Key
-from benchmarks.speed.measure import Measured, rate
+from benchmarks.speed.measure import Clock, Measured, rate
 from trainers.components import Machine
 from trainers.protocol import Row
 
@@ -21,32 +20,40 @@ def measure(runs: int, make: Callable[[], Machine], name: str) -> list[Measured]
     machine = make()
     try:
         sampled, rows = asyncio.run(_sample(machine, runs))
-        began, trained = time.perf_counter(), list[float]()
+        trained = list[Clock]()
         for batch in rows:
+            began = Clock.now()
             machine.learner.update(batch)
-            trained.append(time.perf_counter() - began)
-            began = time.perf_counter()
+            trained.append(began.since())
     finally:
         machine.engine.close()
     amounts = [float(sum(sum(row.mask) for row in batch)) for batch in rows]
     shape = f"{name}, 2 groups of {GROUP}, prompt {PROMPT}, at most {NEW} new"
     whole = [float(sum(len(row.ids) for row in batch)) for batch in rows]
     return [
-        rate("sampled tokens", "tokens/s", amounts, sampled, shape),
-        rate("trained tokens (sampled positions)", "tokens/s", amounts, trained, shape),
-        rate("trained tokens (whole rows)", "tokens/s", whole, trained, shape),
+        *_rates("sampled tokens", amounts, sampled, shape),
+        *_rates("trained tokens (sampled positions)", amounts, trained, shape),
+        *_rates("trained tokens (whole rows)", whole, trained, shape),
     ]
 
 
-async def _sample(machine: Machine, runs: int) -> tuple[list[float], list[list[Row]]]:
-    seconds, rows = list[float](), list[list[Row]]()
+def _rates(name: str, amounts: Sequence[float], spent: Sequence[Clock], note: str) -> list[Measured]:
+    """By the wall and by CPU seconds: the second says more when neighbours are busy."""
+    return [
+        rate(name, "tokens/s", amounts, [one.wall for one in spent], note),
+        rate(name, "tokens/CPU-s", amounts, [one.cpu for one in spent], note),
+    ]
+
+
+async def _sample(machine: Machine, runs: int) -> tuple[list[Clock], list[list[Row]]]:
+    seconds, rows = list[Clock](), list[list[Row]]()
     for run in range(runs):
-        began = time.perf_counter()
+        began = Clock.now()
         keys = [Key(seed=0, step=run, prompt=prompt, sample=s) for prompt in (0, 1) for s in range(GROUP)]
         wave = machine.wave(len(keys), 1.0) if machine.wave else None
         policy = wave.policy if wave else machine.engine.policy(temperature=1.0)
         samples = await asyncio.gather(*(policy.sample(_prompt(key), key, 0, NEW) for key in keys))
-        seconds.append(time.perf_counter() - began)
+        seconds.append(began.since())
         for key in keys if wave else ():
             assert wave is not None
             wave.leave(key)
