@@ -1,8 +1,9 @@
 """A repository of exactly one commit, written without running git.
 
-Author, date, message and configuration are fixed, so the commit's id is a function of the tree: the same row gives the same
-``base_commit`` on every machine. Objects lie in one pack, and no object is there that the tree does not hold: neither the gold text nor
-a hidden test can be dug out. Formats: git's documentation of packs, pack indices (version 2) and the index (version 2).
+Author, date, message and configuration are fixed, so the commit's id is a function of the tree: the same row gives
+the same ``base_commit`` on every machine. Objects lie in one pack, and no object is there that the tree does not
+hold: neither the gold text nor a hidden test can be dug out. Formats: git's documentation of packs, pack indices
+(version 2) and the index (version 2).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The pinned list of source distributions, and its hash.
 
-``packages.toml`` decides what is train and what is held-out. Its SHA-256 stands in ``packages.sha256``, which is committed
-before the first training run: a changed split cannot pass unseen.
+``packages.toml`` decides what is train and what is held-out. Its SHA-256 stands in ``packages.sha256``, which is
+committed before the first training run: a changed split cannot pass unseen.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Tasks made from source distributions, made concrete: :class:`PyPISource`.
 
-A prepared folder is named by the content that it is made from, built beside its place and moved there by one rename: it is
-whole or absent, and a second preparation only looks. The tests tree is shared by the tasks of a package, the site folder by all.
+A prepared folder is named by the content that it is made from, built beside its place and moved there by one rename:
+it is whole or absent, and a second preparation only looks. The tests tree is shared by the tasks of a package, the
+site folder by all.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Site folders: pytest and what a task's tests need, apart from our own environment. One folder per set of requirements."""
+"""Site folders: pytest and what a task's tests need, apart from our own environment. One folder per set of
+requirements.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Source distributions: fetched by plain pip with their hashes, kept by hash, read as trees without being unpacked.
 
 Where packages come from is pip's own configuration; nothing here names an index. What was fetched moves into the cache
-by one rename after its hash was checked, so that an interrupted or wrong download leaves nothing behind. The build backend that pip
-would run for metadata is replaced by an inert one (``inert/``).
+by one rename after its hash was checked, so that an interrupted or wrong download leaves nothing behind. The build
+backend that pip would run for metadata is replaced by an inert one (``inert/``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -29,6 +29,10 @@ INERT = Path(__file__).with_name("inert")
 PROCESSES = 4
 """Downloads at a time."""
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "-q")
+DOWNLOAD = (
+    *("download", "--no-deps", "--no-binary", ":all:", "--require-hashes"),
+    *("--no-build-isolation", "--use-pep517", "--no-cache-dir"),
+)
 GOT = re.compile(r"Got\s+([0-9a-f]{64})")
 
 
@@ -38,7 +42,7 @@ def sdist_path(package: Package) -> Path:
 
 
 def fetch(wanted: Iterable[Package]) -> None:
-    """Fetch what the cache lacks, several at a time. Raises :class:`TaskError`, naming the first package that failed."""
+    """Fetch what the cache lacks, several at a time. Raises :class:`TaskError`, naming a package that failed."""
     missing = [package for package in wanted if not sdist_path(package).is_file()]
     if not missing:
         return
@@ -65,8 +69,7 @@ def _download(group: Sequence[Package]) -> str | None:
         lines = Path(folder) / "requirements.txt"
         lines.write_text("".join(f"{package.requirement}\n" for package in group))
         done = pip(
-            ["download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--use-pep517", "--no-cache-dir"]
-            + ["--require-hashes", "-r", str(lines), "-d", folder],
+            [*DOWNLOAD, "-r", str(lines), "-d", folder],
             {"PYTHONPATH": str(INERT)},
         )
         if done.returncode:
@@ -91,35 +94,40 @@ def pip_error(output: str) -> str:
 
 def _why(package: Package, output: str) -> str:
     if got := GOT.search(output):
-        return _mismatch(
-            package, got.group(1), "the package index offers another file: restore the pin, or check the index"
-        )
-    return f"{package.origin} cannot be downloaded: {pip_error(output)}; check the network and `pip config list`, then try again"
+        way_out = "the package index offers another file: restore the pin, or check the index"
+        return _mismatch(package.origin, package.sha256, got[1], way_out)
+    return f"{package.origin} cannot be downloaded: {pip_error(output)}; check the network and `pip config list`"
 
 
-def _mismatch(package: Package, got: str, way_out: str) -> str:
-    return f"{package.origin} has sha256 {got}, but {package.sha256} is pinned; {way_out}"
+def _mismatch(origin: str, pinned: str, got: str, way_out: str) -> str:
+    return f"{origin} has sha256 {got}, but {pinned} is pinned; {way_out}"
 
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-@lru_cache(maxsize=16)
 def pristine(package: Package) -> dict[str, Entry]:
-    """The distribution's tree, without what ``drop`` names. Fetches it when needed. Raises :class:`TaskError`."""
+    """The distribution's tree, without what ``drop`` names; not to be changed. Fetches it when needed.
+
+    Raises :class:`TaskError`.
+    """
     fetch([package])
-    path = sdist_path(package)
+    return _tree(package.origin, package.sha256, package.drop, sdist_path(package))
+
+
+@lru_cache(maxsize=64)
+def _tree(origin: str, sha256: str, drop: tuple[str, ...], path: Path) -> dict[str, Entry]:
     data = path.read_bytes()
-    if (got := _sha256(data)) != package.sha256:
-        raise TaskError(_mismatch(package, got, f"the cached file is damaged: remove {path} and try again"))
+    if (got := _sha256(data)) != sha256:
+        raise TaskError(_mismatch(origin, sha256, got, f"the cached file is damaged: remove {path} and try again"))
     try:
-        return {name: entry for name, entry in _members(data) if not under(name, package.drop) and not skipped(name)}
+        return {name: entry for name, entry in _members(data) if not under(name, drop) and not skipped(name)}
     except (tarfile.TarError, ValueError) as error:
-        raise TaskError(f"{package.origin} is no readable source distribution: {error}") from None
+        raise TaskError(f"{origin} is no readable source distribution: {error}") from None
 
 
-def _members(data: bytes) -> Iterable[tuple[str, Entry]]:
+def _members(data: bytes) -> Iterator[tuple[str, Entry]]:
     """Regular files of the archive, below its single top folder. Links and devices have no place in a source tree."""
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:*") as archive:
         for member in archive:
