@@ -18,7 +18,7 @@ from typing import Any
 from lsp.canonical import bundle_id, digest, facts_id
 from lsp.errors import Code, LanserError
 from lsp.host import PYTHON_VERSION, Host
-from lsp.servers import Profile, find_program
+from lsp.servers import find_program
 from lsp.session import Session
 
 VERSION = "1"
@@ -88,7 +88,7 @@ def environment(session: Session | None) -> dict[str, Any]:
     host = session.host if session else None
     options = session.options if session else None
     return {
-        "server": server_info(session.profile, host) if session else {"name": "", "version": ""},
+        "server": server_info(session, host) if session else {"name": "", "version": ""},
         "positionEncoding": host.encoding if host else None,
         "python": {
             "executable": (options.python if options else None) or sys.executable,
@@ -100,9 +100,10 @@ def environment(session: Session | None) -> dict[str, Any]:
     }
 
 
-def server_info(profile: Profile, host: Host | None) -> dict[str, str]:
-    """Name and version of the server: as it says, else as its package or its program says."""
-    said = host.info.get("version") if host else None
+def server_info(session: Session, host: Host | None) -> dict[str, str]:
+    """Name and version of the server: as it says, else as a trace, its package or its program says."""
+    said = (host.info.get("version") if host else None) or session.options.server_version
+    profile = session.profile
     return {"name": profile.name, "version": said or installed_version(profile.name, profile.version_command)}
 
 

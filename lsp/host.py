@@ -44,6 +44,8 @@ class Options:
     connect: Connect = WireClient.start
     tap: Tap | None = None
     """Sees every frame."""
+    server_version: str | None = None
+    """What a trace says of a server that does not say it itself."""
 
 
 @dataclass
