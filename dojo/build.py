@@ -126,15 +126,14 @@ def machine(config: Config) -> Machine:
 
 def warm_start(config: Config, train: Sequence[Task], on: Machine) -> WarmStart:
     """Scripted gold episodes over the model's tokenizer: the training tasks, then further faults in their packages."""
-    from benchmarks.warm import warm_start as more
-
     from agent.demonstrate import demonstrate
+    from benchmarks.lessons import lessons
     from trainers.engines.transformers import TransformersEngine
     from trainers.sft import Demonstrations, demonstration
 
     assert isinstance(on.engine, TransformersEngine)
-    prepared = more(train, config.seed, config.sft.examples)
-    # In a thread of its own: the loop that asks for the demonstrations is running.
-    with ThreadPoolExecutor(1) as thread:
-        played = thread.submit(asyncio.run, demonstrate(prepared, config.agent, on.engine.chat, config.seed)).result()
+    # In a thread of its own: the event loop that asks for the demonstrations is running.
+    with lessons(train, source(), config.seed, config.sft.examples) as shown, ThreadPoolExecutor(1) as thread:
+        work = demonstrate(shown, config.agent, on.engine.chat, config.seed)
+        played = thread.submit(asyncio.run, work).result()
     return Demonstrations([demonstration(one) for one in played], config.sft, config.seed)

@@ -11,6 +11,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -32,6 +33,7 @@ class Span:
     """What precedes ``def`` on its line."""
 
 
+@lru_cache(maxsize=32)
 def locate(text: str, qualname: str) -> Span:
     """Where ``Class.method`` (or ``outer.inner``) is defined. Raises :class:`NoFunction`."""
     parts = [part for part in qualname.split(".") if part != "<locals>"]
