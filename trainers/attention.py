@@ -42,5 +42,7 @@ def attention(
 
 def hidden(net: Any, ids: Tensor, positions: Tensor, layout: Layout) -> Tensor:
     """Final hidden states, (N, width), of packed token ids and their positions (both (N,))."""
-    out = net.model(input_ids=ids[None], position_ids=positions[None], use_cache=False, layout=layout)
+    if net.config._attn_implementation != NAME:
+        raise RuntimeError(f"the model's attention is {net.config._attn_implementation}, which sees across packed rows")
+    out = net.base_model(input_ids=ids[None], position_ids=positions[None], use_cache=False, layout=layout)
     return out.last_hidden_state[0]

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Stage = Literal["sft", "policy"]
+Objective = Callable[["Flat", "Tensor", "UpdateMetrics"], "Tensor"]
+"""Loss of a micro-batch from its tokens and their weights; tells the metrics."""
 
 
 class TransformersLearner:
@@ -70,6 +72,15 @@ class TransformersLearner:
         lr = rate(self.sft, self.imitated)
         self.imitated += 1
         return self._step(rows, lr, self._cross_entropy, list(batch.rollouts(rows).values()))
+
+    def gradient(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """The gradient that :meth:`update` would step along, before clipping, by parameter; nothing is stepped."""
+        self._enter("policy")
+        batch.check(rows)
+        self._accumulate(rows, self._policy_loss, self._live(rows))
+        found = {name: p.grad.clone() for name, p in self.parameters.items() if p.grad is not None}
+        self.optimiser.zero_grad(set_to_none=True)
+        return found
 
     def save(self, folder: Path) -> None:
         """Trainable weights, optimiser and counters into an existing folder."""
@@ -113,23 +124,12 @@ class TransformersLearner:
         return [part for part in found if not batch.dead(part)] if dead_without_credit(self.loss) else found
 
     def _step(
-        self,
-        rows: Sequence[Row],
-        lr: float,
-        objective: Callable[[Flat, Tensor, UpdateMetrics], Tensor],
-        chosen: Sequence[Sequence[Row]],
+        self, rows: Sequence[Row], lr: float, objective: Objective, chosen: Sequence[Sequence[Row]]
     ) -> dict[str, float]:
         """Gradients of all micro-batches, then one step of the optimiser."""
-        began, shown = time.perf_counter(), UpdateMetrics()
-        self._weights = self._normalisers(rows)
-        packed = 0
+        began = time.perf_counter()
         with self.model.lock:
-            for micro in batch.micros(chosen, self.optim.tokens, by_group=self.stage == "policy"):
-                flat = flatten(micro)
-                shown.missing += flat.missing
-                packed += len(flat.line)
-                if flat.targets:
-                    objective(flat, self._per_token(flat), shown).backward()
+            shown = self._accumulate(rows, objective, chosen)
             norm = self._apply(lr) if shown.tokens else 0.0
         seconds = time.perf_counter() - began
         return shown.numbers() | {
@@ -138,10 +138,21 @@ class TransformersLearner:
             "skipped": float(not math.isfinite(norm)),
             "rollouts": float(len(self._weights)),
             "live": float(len(chosen)),
-            "packed_tokens": float(packed),
             "seconds": seconds,
-            "tokens_per_s": packed / seconds if seconds else 0.0,
+            "tokens_per_s": shown.packed / seconds if seconds else 0.0,
         }
+
+    def _accumulate(self, rows: Sequence[Row], objective: Objective, chosen: Sequence[Sequence[Row]]) -> UpdateMetrics:
+        """Add the gradients of the whole step, micro-batch by micro-batch."""
+        shown = UpdateMetrics()
+        self._weights = self._normalisers(rows)
+        for micro in batch.micros(chosen, self.optim.tokens, by_group=self.stage == "policy"):
+            flat = flatten(micro)
+            shown.missing += flat.missing
+            shown.packed += len(flat.line)
+            if flat.targets:
+                objective(flat, self._per_token(flat), shown).backward()
+        return shown
 
     def _normalisers(self, rows: Sequence[Row]) -> dict[str, float]:
         """Weight of each token of each rollout, over the whole step."""

@@ -193,11 +193,12 @@ def _read(folder: Path, config: ModelConfig) -> Any:
 
 
 def _prepare(net: Any, dtype: Any, device: str) -> Any:
-    """In place: our attention, no dropout, nothing trainable until a learner says so."""
-    from trainers.attention import install
+    """In place: our attention and norms, no dropout, nothing trainable until a learner says so."""
+    from trainers import attention, norm
 
     net.to(device=device, dtype=dtype).eval().requires_grad_(False)
-    install(net)
+    attention.install(net)
+    norm.install(net)
     return net
 
 

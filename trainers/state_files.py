@@ -83,18 +83,14 @@ def _tensors(path: Path) -> dict[str, Any]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ModelError(
-            f"the checkpoint file {path} cannot be read ({error}); delete its folder to use an older one"
-        ) from error
+        raise _unreadable(path, error) from error
 
 
 def _text(path: Path) -> str:
     try:
         return path.read_text()
     except OSError as error:
-        raise ModelError(
-            f"the checkpoint file {path} cannot be read ({error}); delete its folder to use an older one"
-        ) from error
+        raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> ModelError:

@@ -20,6 +20,8 @@ class UpdateMetrics:
     loss: float = 0.0
     tokens: int = 0
     """Sampled tokens that carried loss."""
+    packed: int = 0
+    """Tokens that went through the model."""
     missing: int = 0
     """Sampled tokens without a recorded log-probability."""
     ratio: float = 0.0
@@ -52,6 +54,7 @@ class UpdateMetrics:
         return {
             "loss": self.loss,
             "tokens": float(self.tokens),
+            "packed_tokens": float(self.packed),
             "ratio_mean": self.ratio / n,
             "ratio_max": self.ratio_max,
             "ratio_min": self.ratio_min if self.tokens else 0.0,

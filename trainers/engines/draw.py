@@ -28,6 +28,8 @@ def draw(logits: Tensor, temperature: float, uniforms: list[float]) -> tuple[lis
     with its log-probability at temperature 1. Raises :class:`PolicyError` when a logit is not a number."""
     import torch
 
+    if logits.dtype in (torch.bfloat16, torch.float16):
+        logits = logits.float()
     if temperature > 0:
         logits /= temperature
     top, best = logits.max(-1, keepdim=True)

@@ -95,7 +95,7 @@ class TransformersEngine:
 
     def _token(self, cache: Cache, temperature: float, drafts: Sequence[Draft]) -> None:
         """One more token of every draft."""
-        logits = self.model.net.lm_head(cache.advance()).float()
+        logits = self.model.net.lm_head(cache.advance())
         uniforms = [uniform(d.ask.key, d.ask.turn, len(d.ids)) for d in drafts] if temperature > 0 else []
         for draft, rollout, token, logprob in zip(
             drafts, cache.slots, *draw(logits, temperature, uniforms), strict=False
