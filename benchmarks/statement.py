@@ -7,6 +7,7 @@ line is left out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
@@ -14,6 +15,8 @@ from benchmarks.faults import Fault
 
 EVIDENCE_CHARS = 110
 """Most characters of a failing test's message."""
+LOCAL = re.compile(r"0x[0-9a-f]{6,}|/tmp\b|/home\b|/root\b|environ\(|PYTEST_|repodojo", re.IGNORECASE)
+"""What differs between machines or runs: a message that holds it is no evidence."""
 NAMED = 3
 """Most failing tests that a standard statement names."""
 STARTER = "names the function, the kind of fault and a failing test"
@@ -60,6 +63,6 @@ def _evidence(fault: Fault, message: str) -> str:
     start, end = fault.edit.start, fault.edit.end
     data = fault.function.module.data
     line = data[data.rfind(b"\n", 0, start) + 1 : data.find(b"\n", end)].decode().strip()
-    if not text or not text.isprintable() or (len(line) > 3 and line in text):
+    if not text or not text.isprintable() or LOCAL.search(text) or (len(line) > 3 and line in text):
         return ""
     return text if len(text) <= EVIDENCE_CHARS else text[: EVIDENCE_CHARS - 3] + "..."

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from benchmarks.candidates import broken_tree, drawn, functions, task_of
 from benchmarks.commit import commit_id
 from benchmarks.faults import Fault, Function, starter
-from benchmarks.packages import Package, packages
+from benchmarks.packages import Package, PackageList, packages
 from benchmarks.sources import fetch, pristine
 from benchmarks.statement import UNTESTED, untested_statement
 from sandbox.grading.tree import Tree
@@ -36,14 +36,18 @@ class Example:
 
 
 def warm_start(
-    names: Sequence[str] = (), seed: int = 0, limit: int = 1500, skip: Collection[str] = ()
+    names: Sequence[str] = (),
+    seed: int = 0,
+    limit: int = 1500,
+    skip: Collection[str] = (),
+    pinned: PackageList | None = None,
 ) -> Iterator[Example]:
     """At most ``limit`` examples of the training packages that are named (all of them for none).
 
     ``skip`` holds instance ids that shall not come again (those of validated tasks). The same arguments give the same
     examples. Raises :class:`TaskError` for an unknown or held-out package and for a failing download.
     """
-    chosen = [package for package in packages().named(tuple(names)) if package.split == "train" or names]
+    chosen = [package for package in (pinned or packages()).named(tuple(names)) if package.split == "train" or names]
     held = next((package.name for package in chosen if package.split == "heldout"), None)
     if held:
         raise TaskError(f"{held} is a held-out package: no example is made from it")

@@ -33,8 +33,8 @@ class Module:
     """One parsed file. Raises ``SyntaxError`` or ``ValueError`` for what is no Python in UTF-8 with plain newlines."""
 
     def __init__(self, data: bytes) -> None:
-        if b"\r" in data or b"\f" in data or data.startswith(b"\xef\xbb\xbf"):
-            raise ValueError("line ends other than a plain newline shift the places that ast gives")
+        if b"\r" in data or b"\f" in data or data.startswith(b"\xef\xbb\xbf") or not data.endswith(b"\n"):
+            raise ValueError("not every line ends with a plain newline: the places that ast gives would be off")
         self.data = data
         self.tree = ast.parse(data.decode())
         self._lines = [0]

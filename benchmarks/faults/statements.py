@@ -14,6 +14,9 @@ NAME = "a statement is missing"
 def edits(function: Function) -> Iterator[Edit]:
     """One edit a statement on one line."""
     for node in function.nodes:
-        if isinstance(node, ast.AugAssign) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
-            if node.lineno == node.end_lineno:
-                yield Edit(*function.module.span(node), b"pass")
+        if isinstance(node, ast.Expr | ast.AugAssign) and node.lineno == node.end_lineno and _lost(node):
+            yield Edit(*function.module.span(node), b"pass")
+
+
+def _lost(node: ast.Expr | ast.AugAssign) -> bool:
+    return isinstance(node, ast.AugAssign) or isinstance(node.value, ast.Call)
