@@ -33,6 +33,8 @@ def draw(logits: Tensor, temperature: float, uniforms: list[float]) -> tuple[lis
     if temperature > 0:
         logits /= temperature
     top, best = logits.max(-1, keepdim=True)
+    if not bool(torch.isfinite(top).all()):
+        raise PolicyError("the model gave logits that are not numbers: the weights are broken, go back to a checkpoint")
     logits -= top
     if temperature > 0:
         weights = logits.exp()
@@ -44,6 +46,4 @@ def draw(logits: Tensor, temperature: float, uniforms: list[float]) -> tuple[lis
     else:
         sums, ids = logits.exp().sum(-1, keepdim=True), best
     logprobs = logits.gather(-1, ids) - sums.log()
-    if not bool(torch.isfinite(logprobs).all()):
-        raise PolicyError("the model gave logits that are not numbers: the weights are broken, go back to a checkpoint")
     return ids[:, 0].tolist(), logprobs[:, 0].tolist()
