@@ -1,7 +1,7 @@
 """The face of a sandbox: the same verbs over every backend.
 
-One tool server process lives inside each sandbox and speaks JSON-RPC over its standard streams. A backend differs only in
-how that process is started, so the agent, the tools and the tests are the same over ``docker`` and ``local``.
+One tool server process lives inside each sandbox and speaks JSON-RPC over its standard streams. A backend differs only
+in how that process is started, so the agent, the tools and the tests are the same over ``docker`` and ``local``.
 """
 
 from __future__ import annotations
@@ -82,13 +82,13 @@ class Sandbox(Protocol):
     backend: str
 
     async def run(self, command: str, timeout_s: float | None = None) -> ExecResult:
-        """Run in the persistent bash (environment and working directory kept). On time-out the whole process group dies,
-        the shell is restarted and ``timed_out`` says so."""
+        """Run in the persistent bash (environment and working directory kept). On time-out the whole process group
+        dies, the shell is restarted and ``timed_out`` says so."""
         ...
 
     async def edit(self, **call: Any) -> EditResult:
-        """One OHEditor call: ``command`` in view, create, str_replace, insert, undo_edit; ``path`` relative to the workspace or
-        absolute inside it; the rest as OHEditor names them. A refused call is ``ok=False``, not an exception."""
+        """One OHEditor call: ``command`` in view, create, str_replace, insert, undo_edit; ``path`` relative to the
+        workspace or absolute inside it; the rest as OHEditor names them. A refused call is ``ok=False``, not an exception."""
         ...
 
     async def read(self, path: str) -> bytes:
@@ -100,7 +100,7 @@ class Sandbox(Protocol):
         ...
 
     async def manifest(self) -> dict[str, str]:
-        """``path -> "mode:sha256"`` of the workspace's files (mode is ``f``, ``x`` or ``l``), without ``.git`` and caches."""
+        """``path -> "mode:sha256"`` of the workspace's files (mode ``f``, ``x`` or ``l``), without ``.git`` and caches."""
         ...
 
     async def lsp(self, verb: str, **args: Any) -> dict[str, Any]:

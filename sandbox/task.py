@@ -1,8 +1,8 @@
 """What is opened, and what grading says: pure data.
 
-A :class:`Task` is one row in SWE-bench's schema, read unchanged from either a SWE-bench row or one of ours. A row holds no
-source: ``origin`` names where the source comes from (a purl, or a repository and commit) and ``sha256`` pins it. A
-:class:`TaskSource` turns a row into a :class:`Prepared` pair of folders; sandboxes are opened on copies of ``base`` and
+A :class:`Task` is one row in SWE-bench's schema, read unchanged from either a SWE-bench row or one of ours. A row
+holds no source: ``origin`` names where the source comes from (a purl, or a repository and commit) and ``sha256`` pins
+it. A :class:`TaskSource` turns a row into a :class:`Prepared` pair of folders; sandboxes are opened on copies of ``base`` and
 grading restores ``tests`` over it. A :class:`Verdict` keeps what a grader saw apart from what a reward makes of it.
 """
 
@@ -79,7 +79,7 @@ class Prepared(BaseModel):
     tests: Path
     """A tree of the test files and test configuration, restored over the graded tree."""
     site: Path
-    """Site-packages folder with pytest and the test dependencies of the task: its code never runs in our environment."""
+    """Site-packages folder with pytest and the task's test dependencies: its code never runs in our environment."""
     image: str | None = None
     """Docker image that the task asks for; ``None`` takes the default one."""
 
@@ -93,7 +93,7 @@ class TaskSource(Protocol):
 
 
 class TaskError(Exception):
-    """A task cannot be loaded or built: unknown name, broken row, hash mismatch. The message is one sentence for a user."""
+    """A task cannot be loaded or built: unknown name, broken row, hash mismatch. The message is one sentence."""
 
 
 class Failure(StrEnum):

@@ -1,7 +1,7 @@
 """The seams of the training floor: what samples, what learns, what credits.
 
-The trainer is algorithm-blind: it sees rows of tokens with per-token advantages and knows no reward by name (invariant 3).
-This module imports no torch.
+The trainer is algorithm-blind: it sees rows of tokens with per-token advantages and knows no reward by name
+(invariant 3). This module imports no torch.
 """
 
 from __future__ import annotations
