@@ -102,8 +102,9 @@ def environment(session: Session | None) -> dict[str, Any]:
 
 def server_info(session: Session, host: Host | None) -> dict[str, str]:
     """Name and version of the server: as it says, else as a trace, its package or its program says."""
-    said = (host.info.get("version") if host else None) or session.options.server_version
     profile = session.profile
+    reported = host.info.get("version") if host and profile.version_from == "server" else None
+    said = reported or session.options.server_version
     return {"name": profile.name, "version": said or installed_version(profile.name, profile.version_command)}
 
 

@@ -110,7 +110,11 @@ async def _pushed(session: Session, host: Host, path: str) -> list[dict[str, Any
 
     def ready() -> bool:
         push = host.pushes.get(uri)
-        return push is not None and push.version == version
+        if push is None:
+            return False
+        if session.profile.diagnostics == "push":
+            return push.order > host.marks.get(uri, 0)
+        return push.version == version
 
     await host.wait(ready, session.options.timeout, f"diagnostics of {path}")
     return host.pushes[uri].items

@@ -70,6 +70,8 @@ class Host:
     info: dict[str, str] = field(default_factory=dict[str, str])
     pushes: dict[str, Push] = field(default_factory=dict[str, Push])
     order: int = 0
+    marks: dict[str, int] = field(default_factory=dict[str, int])
+    """Order of arrival as of the last change that was sent of each document."""
     pulled: dict[str, tuple[str, str, list[dict[str, Any]], list[dict[str, Any]]]] = field(
         default_factory=dict[str, Any]
     )
@@ -108,6 +110,8 @@ class Host:
         return await self.client.request(method, params, self.options.timeout if timeout is None else timeout)
 
     def notify(self, method: str, params: object) -> None:
+        if method in ("textDocument/didOpen", "textDocument/didChange") and isinstance(params, dict):
+            self.marks[params["textDocument"]["uri"]] = self.order
         self.client.notify(method, params)
 
     async def stop(self) -> None:

@@ -53,7 +53,8 @@ class Profile:
     """Suffix to LSP language id."""
     version_command: tuple[str, ...] = ()
     """Prints the version; empty: taken from ``serverInfo``."""
-    version_prefix: str = ""
+    version_from: Literal["server", "package"] = "server"
+    """Who knows the version: some servers report that of a library instead."""
     supported: str = ""
     """Range of versions that the tests run with, for people."""
     config_files: tuple[str, ...] = ()
