@@ -88,7 +88,8 @@ class Sandbox(Protocol):
 
     async def edit(self, **call: Any) -> EditResult:
         """One OHEditor call: ``command`` in view, create, str_replace, insert, undo_edit; ``path`` relative to the
-        workspace or absolute inside it; the rest as OHEditor names them. A refused call is ``ok=False``, not an exception."""
+        workspace or absolute inside it; the rest as OHEditor names them. A refused call is
+        ``ok=False``, not an exception."""
         ...
 
     async def read(self, path: str) -> bytes:
@@ -100,7 +101,7 @@ class Sandbox(Protocol):
         ...
 
     async def manifest(self) -> dict[str, str]:
-        """``path -> "mode:sha256"`` of the workspace's files (mode ``f``, ``x`` or ``l``), without ``.git`` and caches."""
+        """``path -> "mode:sha256"`` of the workspace's files (mode f, x or l), without ``.git`` and caches."""
         ...
 
     async def lsp(self, verb: str, **args: Any) -> dict[str, Any]:
