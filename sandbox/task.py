@@ -3,7 +3,8 @@
 A :class:`Task` is one row in SWE-bench's schema, read unchanged from either a SWE-bench row or one of ours. A row
 holds no source: ``origin`` names where the source comes from (a purl, or a repository and commit) and ``sha256`` pins
 it. A :class:`TaskSource` turns a row into a :class:`Prepared` pair of folders; sandboxes are opened on copies of
-``base`` and grading restores ``tests`` over it. A :class:`Verdict` keeps what a grader saw apart from what a reward makes of it.
+``base`` and grading restores ``tests`` over it. A :class:`Verdict` keeps what a grader saw apart from what a reward
+makes of it.
 """
 
 from __future__ import annotations
