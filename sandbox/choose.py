@@ -1,10 +1,12 @@
 """The choice of a backend, with its reason.
 
-``auto`` takes docker when an engine answers and holds a usable image, else local. A backend that was named is taken or
+``auto`` takes docker when an engine answers and holds a usable image or one can be made here, else local. A backend that was named is taken or
 refused with the way out, never replaced by another.
 """
 
 from __future__ import annotations
+
+import sys
 
 from sandbox.config import SandboxConfig
 from sandbox.protocol import Backend, Limits, SandboxError
@@ -14,7 +16,7 @@ def choose(config: SandboxConfig) -> tuple[Backend, str]:
     """The backend that ``config`` asks for, not started, and why it was taken. Raises :class:`SandboxError`."""
     if config.backend == "local":
         return _local(config), "local sandboxes, as configured"
-    missing = _docker_missing(config)
+    missing = _docker_missing()
     if not missing:
         reason = "as configured" if config.backend == "docker" else "an engine answers and has a usable image"
         return _docker(config), f"docker sandboxes: {reason}"
@@ -33,14 +35,23 @@ def _local(config: SandboxConfig) -> Backend:
     return LocalBackend(unsafe=config.unsafe_local)
 
 
-def _docker_missing(config: SandboxConfig) -> str:
-    """Why docker cannot be used; empty when it can."""
+def _docker_missing() -> str:
+    """Why docker cannot be used; empty when it can. An engine without an image of ours gets one, where that works."""
     try:
-        from sandbox.images import unusable
+        from sandbox import images
     except ImportError:
         return "the docker SDK is not installed (install the [agent] extra)"
-    reason = unusable()
-    return "" if not reason else reason.rstrip(".")
+    if not (reason := images.unusable()):
+        return ""
+    try:
+        images.list_images()
+    except SandboxError:
+        return reason.rstrip(".")
+    try:
+        images.build(say=lambda line: print(line, file=sys.stderr, flush=True))
+    except SandboxError as error:
+        return f"the engine holds no image of ours, and none could be made: {error}".rstrip(".")
+    return ""
 
 
 def _docker(config: SandboxConfig) -> Backend:
