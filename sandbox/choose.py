@@ -1,7 +1,7 @@
 """The choice of a backend, with its reason.
 
-``auto`` takes docker when an engine answers and holds a usable image or one can be made here, else local. A backend that was named is taken or
-refused with the way out, never replaced by another.
+``auto`` takes docker when an engine answers and holds a usable image or one can be made here, else local. A backend
+that was named is taken or refused with the way out, never replaced by another.
 """
 
 from __future__ import annotations
