@@ -28,9 +28,7 @@ def check(rows: Sequence[Row]) -> None:
         if not len(row.ids) == len(row.mask) == len(row.logprobs) == len(row.advantages):
             raise ValueError(f"a row of rollout {row.rollout} has columns of different lengths")
         if row.mask and row.mask[0]:
-            raise ValueError(
-                f"the first token of a row of rollout {row.rollout} is marked as sampled without a context"
-            )
+            raise ValueError(f"a row of rollout {row.rollout} begins with a sampled token: it has no context")
         if any(a and not sampled for a, sampled in zip(row.advantages, row.mask, strict=True)):
             raise ValueError(f"rollout {row.rollout} has credit on a token that was not sampled")
 

