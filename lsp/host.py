@@ -8,6 +8,7 @@ came after a change; settings are answered from the profile and never from the u
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -23,6 +24,8 @@ from lsp.servers import Profile, command_of
 from lsp.wire import Client, Connect, Tap, WireClient
 from lsp.workspace import Workspace, path_to_uri
 
+GRACE = 3.0
+"""Seconds that work may take to be announced and to end; such a server's freshness is assumed, not proved."""
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -76,6 +79,10 @@ class Host:
         default_factory=dict[str, Any]
     )
     """Last pulled report by path: result id, content digest, the server's items, our diagnostics."""
+    ends: int = 0
+    """How often announced work has ended."""
+    changed_at: int = -1
+    """:attr:`ends` as of the last change that was sent; -1: nothing is waited for."""
     busy: set[str] = field(default_factory=set[str])
     """Tokens of work that the server has begun and not ended."""
     edits: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
@@ -112,6 +119,7 @@ class Host:
     def notify(self, method: str, params: object) -> None:
         if method in ("textDocument/didOpen", "textDocument/didChange") and isinstance(params, dict):
             self.marks[params["textDocument"]["uri"]] = self.order
+            self.changed_at = self.ends
         self.client.notify(method, params)
 
     async def stop(self) -> None:
@@ -124,6 +132,16 @@ class Host:
     def offers(self, capability: str, method: str = "") -> bool:
         """Whether the server has ``capability`` (a key of ServerCapabilities) or registered ``method`` later."""
         return bool(self.capabilities.get(capability)) or method in self.registered
+
+    async def settle(self) -> None:
+        """For a server that announces its work: until work that ended after the last change, or for :data:`GRACE`
+        seconds.
+        """
+        if self.profile.ready != "progress" or self.changed_at < 0:
+            return
+        mark, self.changed_at = self.changed_at, -1
+        with contextlib.suppress(LanserError):
+            await self.wait(lambda: self.ends > mark and not self.busy, GRACE, "end of the announced work")
 
     async def wait(self, ready: Any, timeout: float, what: str) -> None:
         """Until ``ready()`` is true, looking again at each notification. ``LS_TIMEOUT``, ``LS_CRASH``."""
@@ -200,6 +218,7 @@ class Host:
             self.busy.add(token)
         elif kind == "end":
             self.busy.discard(token)
+            self.ends += 1
 
     def _on_request(self, method: str, params: Any) -> Any:
         if method == "workspace/configuration":

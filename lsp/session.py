@@ -140,6 +140,7 @@ class Session:
             await self._restart()
         assert self._host is not None
         self.documents.open(self._to_open(paths), self._host.notify)
+        await self._host.settle()
         return self._host
 
     async def _restart(self) -> None:
