@@ -58,7 +58,7 @@ def test_a_damaged_download_is_refused(tmp_path: Path) -> None:
 
 
 def test_adapters_without_layers_are_refused() -> None:
-    with pytest.raises(ValidationError, match="optim.layers"):
+    with pytest.raises(ValidationError, match=r"optim\.layers"):
         OptimConfig(lora=4, layers=None)
 
 
