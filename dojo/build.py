@@ -86,9 +86,11 @@ def episode_player(config: Config, say: Say, side: Path | None = None) -> Episod
 
 
 def recipe(config: Config, tasks: Sequence[Task]) -> Recipe:
-    """The reward recipe, told which tests are which."""
+    """The reward recipe, told which tests are which. Refuses one that needs facts which the run does not record."""
     suites = {task.instance_id: Suite(task.FAIL_TO_PASS, task.PASS_TO_PASS) for task in tasks}
-    return Recipe(config.rewards, suites)
+    made = Recipe(config.rewards, suites)
+    made.require({"diagnostics"} if config.agent.diagnostics else set())
+    return made
 
 
 def components(config: Config, say: Say, run: Path) -> Components:

@@ -51,7 +51,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
         ("sandbox.protocol", "SandboxError"),
         ("agent.policy", "PolicyError"),
         ("agent.store", "StoreError"),
-        ("rewards.config", "RewardError"),
+        ("rewards.errors", "RewardError"),
         ("trainers.errors", "TrainingError"),
         ("trainers.model", "ModelError"),
     )

@@ -21,10 +21,13 @@ from dojo import build
 from dojo.config import Config, explain, load
 from dojo.errors import UserError
 from rewards.config import RewardConfig
+from rewards.credit import Credit
 from rewards.recipe import Recipe
 from sandbox.task import Task
 from trainers import tally
 
+AT_ONCE = 4
+"""Scripted episodes played at the same time."""
 RUN_FILES = ("trajectories.jsonl", "evals-before.jsonl", "evals-warm.jsonl", "evals-after.jsonl")
 
 
@@ -105,7 +108,7 @@ async def _play_scripted(
     from agent.scripted import scripted
 
     player, source, store = build.episode_player(config, say), build.source(), Store(out) if out else None
-    room = asyncio.Semaphore(config.sandbox.concurrency)
+    room = asyncio.Semaphore(AT_ONCE)
 
     async def one(task: Task, key: Key) -> Trajectory:
         async with room:
@@ -210,23 +213,33 @@ def stored(run: Path) -> list[Trajectory]:
 
 
 def replay(run: Path, rewards: Path | None, as_json: bool) -> None:
-    """Score the training groups of a stored run again."""
+    """Score the stored groups of a run again: under its own rewards, or these beside them."""
+    from rewards.replay import compare
+
+    found = sorted(stored(run), key=_group)
+    groups = [list(members) for _, members in itertools.groupby(found, key=_group)]
     own = load(run / "config.toml") if run.is_dir() and (run / "config.toml").is_file() else None
+    suites = _suites(own)
+    if rewards and own:
+        result = compare(groups, Recipe(own.rewards, suites), Recipe(reward_config(rewards), suites))
+        print(json.dumps(result.data) if as_json else result.text)
+        return
     config = reward_config(rewards) if rewards else own.rewards if own else None
     if config is None:
         raise UserError(f"{run} names no reward config of its own; give one with --rewards FILE.toml")
-    recipe = Recipe(config, _suites(own))
-    groups = itertools.groupby(sorted(stored(run), key=_group), key=_group)
-    for (step, prompt, task), members in groups:
-        group = list(members)
-        credit = recipe.score(group)
-        if as_json:
-            row = {"step": step, "prompt": prompt, "task": task, "keys": [str(t.key) for t in group]}
-            print(json.dumps(row | credit.model_dump(mode="json")))
-            continue
-        print(f"step {step} prompt {prompt} {task}{'  (degenerate)' if credit.degenerate else ''}")
-        for member, value, advantage in zip(group, credit.returns, credit.trajectory, strict=True):
-            print(f"  {member.key!s:14} {member.outcome:12} return {value:+.4f}  advantage {advantage:+.4f}")
+    for group in groups:
+        _scored(group, Recipe(config, suites).score(group), as_json)
+
+
+def _scored(group: Sequence[Trajectory], credit: Credit, as_json: bool) -> None:
+    step, prompt, task = _group(group[0])
+    if as_json:
+        row = {"step": step, "prompt": prompt, "task": task, "keys": [str(t.key) for t in group]}
+        print(json.dumps(row | credit.model_dump(mode="json")))
+        return
+    print(f"step {step} prompt {prompt} {task}{'  (degenerate)' if credit.degenerate else ''}")
+    for member, value, advantage in zip(group, credit.returns, credit.trajectory, strict=True):
+        print(f"  {member.key!s:14} {member.outcome:12} return {value:+.4f}  advantage {advantage:+.4f}")
 
 
 def _group(trajectory: Trajectory) -> tuple[int, int, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from sandbox.protocol import Limits
 
@@ -21,7 +21,5 @@ class SandboxConfig(BaseModel):
     """Image of docker sandboxes whose task names none; ``None`` takes the one that ``dojo images build`` made."""
     limits: Limits = Limits()
     """Resource limits of one sandbox."""
-    concurrency: int = Field(default=4, ge=1)
-    """Sandboxes that live at once."""
     unsafe_local: bool = False
     """Run a model's commands with ``local`` even where this machine offers no file-system confinement."""

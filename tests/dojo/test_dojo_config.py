@@ -1,0 +1,116 @@
+"""Config files become one resolved config, and bad input one sentence with the way out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dojo.config import Config, load
+from dojo.errors import UserError
+
+ROOT = Path(__file__).parent.parent.parent
+QUICKSTART = ROOT / "configs" / "quickstart.toml"
+
+
+def _write(folder: Path, text: str) -> Path:
+    (folder / "run.toml").write_text(text)
+    return folder / "run.toml"
+
+
+def _dojo(*words: str) -> subprocess.CompletedProcess[str]:
+    code = "from dojo.cli import main; main()"
+    return subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def test_the_resolved_config_loads_back_to_an_equal_one(tmp_path: Path) -> None:
+    config = load(QUICKSTART, ["--train.steps", "3", "--optim.lr=1e-4", "--sandbox.backend", "local"])
+    assert (config.train.steps, config.optim.lr, config.sandbox.backend) == (3, 1e-4, "local")
+    assert load(_write(tmp_path, config.to_toml())) == config
+
+
+def test_a_config_digest_changes_with_any_value() -> None:
+    assert load(QUICKSTART).digest() == load(QUICKSTART).digest()
+    assert load(QUICKSTART).digest() != load(QUICKSTART, ["--seed", "1"]).digest()
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("train.promts", "train.prompts"),
+        ("smapler.backnd", "sandbox.backend"),
+        ("agent.max_turn", "agent.max_turns"),
+        ("sed", "seed"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_valid_one(key: str, meant: str) -> None:
+    with pytest.raises(UserError, match=meant) as caught:
+        load(QUICKSTART, [f"--{key}", "3"])
+    assert key.split(".")[0] in str(caught.value)
+
+
+def test_a_section_may_come_from_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('name = "mine"\n')
+    assert load(_write(tmp_path, 'rewards = "own.toml"\n')).rewards.name == "mine"
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "configs" / "rewards").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_shipped_recipe_loads(recipe: Path, tmp_path: Path) -> None:
+    assert load(_write(tmp_path, f'rewards = "{recipe}"\n')).rewards.name
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("seed = [", "not valid TOML"),
+        ("[train]\nprompts = 0\n", "train.prompts"),
+        ("[train]\ngroup = 5\nwave = 24\n", "no multiple"),
+        ('rewards = "gone.toml"\n', "gone.toml"),
+        ('[sandbox]\nbackend = "podman"\n', "sandbox.backend"),
+    ],
+)
+def test_a_broken_config_is_one_sentence(text: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=says):
+        load(_write(tmp_path, text))
+
+
+def test_an_override_without_a_value_is_refused() -> None:
+    with pytest.raises(UserError, match="has no value"):
+        load(QUICKSTART, ["--train.steps"])
+
+
+def test_the_defaults_are_valid_without_any_file() -> None:
+    assert Config.model_validate({}) == Config()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("train", "gone.toml"), "there is no config file"),
+        (("train", "--resume", "gone"), "no run folder"),
+        (("tasks", "list", "gone"), "gone"),
+        (("replay", "gone"), "holds no trajectories"),
+        (("view", "gone"), "holds no trajectories"),
+        (("rollout", "--task", "gone"), "there is no task 'gone'"),
+        (("score", "gone.json", "--rewards", "configs/rewards/g_ra.toml"), "gone.json"),
+        (("doctor", "--sandbox", "podman"), "docker and local"),
+    ],
+)
+def test_bad_input_is_one_line_and_a_non_zero_exit(words: tuple[str, ...], says: str) -> None:
+    done = _dojo(*words)
+    assert done.returncode == 2
+    assert says in done.stderr and done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr and not done.stdout
+
+
+def test_a_model_folder_without_weights_is_named(tmp_path: Path) -> None:
+    done = _dojo("eval", "configs/quickstart.toml", "--model.name", str(tmp_path), "--sandbox.backend", "local")
+    assert done.returncode == 2 and str(tmp_path) in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_dry_run_prints_the_config_and_leaves_nothing(tmp_path: Path) -> None:
+    done = _dojo("train", "configs/quickstart.toml", "--dry-run", "--out", str(tmp_path / "runs"))
+    assert done.returncode == 0 and load(_write(tmp_path, done.stdout)) == load(QUICKSTART)
+    assert not (tmp_path / "runs").exists()
