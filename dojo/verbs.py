@@ -305,9 +305,8 @@ def tasks_validate(
     rows: str, names: Sequence[str], limit: int | None, backend: str, as_json: bool, unsafe_local: bool
 ) -> int:
     """Grade gold and empty patch of each task; 1 when a task does not hold."""
-    from benchmarks.validate import validate
-
     from benchmarks.rows import load_tasks
+    from benchmarks.validate import validate
     from sandbox.config import SandboxConfig
 
     tasks = load_tasks(rows)

@@ -40,7 +40,7 @@ def test_a_config_digest_changes_with_any_value() -> None:
     ("key", "meant"),
     [
         ("train.promts", "train.prompts"),
-        ("smapler.backnd", "sandbox.backend"),
+        ("sandbx.backend", "sandbox"),
         ("agent.max_turn", "agent.max_turns"),
         ("sed", "seed"),
     ],
