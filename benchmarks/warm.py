@@ -12,13 +12,11 @@ import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.candidates import broken_tree, drawn, functions, task_of
-from benchmarks.commit import commit_id
+from benchmarks.candidates import drawn, functions, task_of
 from benchmarks.faults import Fault, Function, starter
 from benchmarks.packages import Package, PackageList, packages
 from benchmarks.sources import fetch, pristine
 from benchmarks.statement import UNTESTED, untested_statement
-from sandbox.grading.tree import Tree
 from sandbox.task import Task, TaskError
 
 PER_FUNCTION = 4
@@ -30,7 +28,7 @@ class Example:
     """One example: a row without tests, and the text that it is about."""
 
     task: Task
-    """``FAIL_TO_PASS`` and ``PASS_TO_PASS`` are empty: it cannot be graded by tests."""
+    """Without tests, so that it cannot be graded by them, and without a commit: its base tree is not checked."""
     files: dict[str, str]
     """The module that holds the fault: path and faulty text."""
 
@@ -94,12 +92,11 @@ def _rounds(places: Sequence[Place], seed: int) -> Iterator[tuple[Package, str, 
 
 
 def _example(package: Package, path: str, fault: Fault) -> Example:
-    tree: Tree = pristine(package)
     task = task_of(
         package,
         path,
         fault,
-        base_commit=commit_id(broken_tree(tree, path, fault)),
+        base_commit="",
         problem_statement=untested_statement(fault, path),
         FAIL_TO_PASS=(),
         PASS_TO_PASS=(),

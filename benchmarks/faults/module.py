@@ -111,9 +111,12 @@ class Function:
         start, _ = self.block
         inner = Edit(edit.start - start, edit.end - start, edit.new)
         try:
-            return ast.dump(_alone(inner.apply(self.source))) != self._dump
+            tree = _alone(inner.apply(self.source))
         except (SyntaxError, ValueError):
             return False
+        # Only a swap leaves the same characters: only then can the tree be the same, and only then is it compared.
+        old = self.module.data[edit.start : edit.end]
+        return sorted(old) != sorted(edit.new) or ast.dump(tree) != self._dump
 
     @cached_property
     def _dump(self) -> str:
