@@ -1,0 +1,135 @@
+"""The ``lanser`` command as a user runs it: exit codes, one bundle on stdout, gates, the daemon, start-up cost."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lsp.bundle import verify
+
+ENV = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
+
+
+def lanser(root: Path, *args: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, **ENV, "XDG_RUNTIME_DIR": str(root.parent / "run"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "lsp.cli", *args]
+    return subprocess.run(
+        command, cwd=root, env=env, input=given, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "run").mkdir(mode=0o700)
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "a.py").write_text("def walk(n: int) -> int:\n    return n\n\n\nold: int = 'x'\n")
+    (root / "b.py").write_text("from a import walk\n\nwalk(1)\n")
+    env = {**os.environ, **ENV}
+    subprocess.run("git init -q && git add -A && git commit -qm x", shell=True, cwd=root, env=env, check=True)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("args", "status"),
+    [
+        (["def", "b.py@L3:C1"], 0),
+        (["locate", "nonsense"], 2),
+        (["def", "b.py@L99:C1"], 3),
+        (["def", "py://a#nothing"], 3),
+        (["def", "../x.py@L1:C1"], 77),
+        (["def"], 79),
+        (["nonsense"], 79),
+        (["def", "b.py@L3:C1", "--server", "unknown"], 79),
+        (["rename", "py://a#walk", "not a name"], 79),
+    ],
+)
+def test_the_exit_status_says_what_happened(project: Path, args: list[str], status: int) -> None:
+    server = [] if "--server" in args or len(args) < 2 else ["--server", "ty"]
+    done = lanser(project, *args, *server)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    assert status == 0 or len(done.stderr.strip().splitlines()) == 1
+
+
+def test_json_is_one_valid_bundle_and_nothing_else(project: Path) -> None:
+    for args in (["refs", "py://a#walk"], ["def", "b.py@L99:C1"], ["diag"], ["rename", "py://a#walk", "stroll"]):
+        done = lanser(project, *args, "--json", "--server", "ty")
+        bundle = json.loads(done.stdout)
+        verify(bundle)
+        assert bundle["meta"]["exit_code"] == done.returncode
+
+
+def test_a_ci_job_fails_on_new_errors_only_and_gets_sarif(project: Path) -> None:
+    gate = ["diag", "--changed", "HEAD", "--fail-on", "new-errors", "--server", "ty"]
+    (project / "a.py").write_text("# moved\n\n" + (project / "a.py").read_text())
+    assert lanser(project, *gate).returncode == 0
+    assert lanser(project, "diag", "--fail-on", "errors", "--server", "ty").returncode == 1
+    (project / "b.py").write_text("from a import walk\n\nwalk('x')\n")
+    (project / "c.py").write_text("fresh: int = 'x'\n")
+    done = lanser(project, *gate, "--format", "sarif")
+    assert done.returncode == 1
+    log: dict[str, Any] = json.loads(done.stdout)
+    found = [item["locations"][0]["physicalLocation"] for item in log["runs"][0]["results"] if item["level"] == "error"]
+    assert sorted(item["artifactLocation"]["uri"] for item in found) == ["b.py", "c.py"]
+    assert found[0]["region"]["startLine"] == 3
+    assert lanser(project, "diag", "--fail-on", "new-errors").returncode == 79
+
+
+def test_an_applied_rename_is_written_and_an_unclean_tree_refuses_it(project: Path) -> None:
+    args = ["rename", "py://a#walk", "stroll", "--server", "ty"]
+    assert lanser(project, *args).returncode == 0
+    assert "def walk" in (project / "a.py").read_text()
+    assert lanser(project, *args, "--apply").returncode == 0
+    assert "stroll(1)" in (project / "b.py").read_text()
+    assert lanser(project, "rename", "py://a#stroll", "walk", "--server", "ty", "--apply").returncode == 78
+
+
+def test_the_daemon_answers_the_command_like_a_fresh_process(project: Path) -> None:
+    args = ["hover", "py://a#walk", "--json", "--server", "ty"]
+    alone = json.loads(lanser(project, *args).stdout)
+    started = json.loads(lanser(project, "daemon", "start", "--server", "ty").stdout)
+    try:
+        first, second = (json.loads(lanser(project, *args).stdout) for _ in range(2))
+        status = json.loads(lanser(project, "daemon", "status", "--server", "ty").stdout)
+    finally:
+        assert lanser(project, "daemon", "stop", "--server", "ty").returncode == 0
+    assert status["pid"] == started["pid"]
+    assert (status["answered"], status["remembered"]) == (2, 1)
+    assert alone["bundleId"] == first["bundleId"] == second["bundleId"]
+
+
+def test_a_trace_and_schemas_and_rewards_by_command(project: Path) -> None:
+    trace = project.parent / "t.jsonl"
+    asked = ["refs", "py://a#walk", "--server", "ty", "--json"]
+    recorded = lanser(project, *asked, "--trace-file", str(trace))
+    assert json.loads(lanser(project, "trace", "replay", str(trace)).stdout) == json.loads(recorded.stdout)
+    assert "refs py://a#walk" in lanser(project, "trace", "list", str(trace)).stdout
+    assert lanser(project, "schema", "validate", given=recorded.stdout).returncode == 0
+    altered = json.loads(recorded.stdout)
+    altered["facts"]["total"] += 1
+    assert lanser(project, "schema", "validate", given=json.dumps(altered)).returncode == 1
+    assert json.loads(lanser(project, "schema", "export").stdout)["title"] == "Bundle"
+    bundles = project.parent / "b.jsonl"
+    bundles.write_text(lanser(project, "diag", "--json", "--server", "ty").stdout)
+    (project / "a.py").write_text("def walk(n: int) -> int:\n    return n\n")
+    with bundles.open("a") as file:
+        file.write(lanser(project, "diag", "--json", "--server", "ty").stdout)
+    assert json.loads(lanser(project, "reward", str(bundles)).stdout)["r"] == pytest.approx(0.5)
+
+
+def test_help_is_light() -> None:
+    heavy = ["torch", "openhands_aci", "pygls", "lsprotocol", "pydantic"]
+    code = f"import sys, lsp.cli; print([name for name in {heavy} if name in sys.modules])"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.stdout.strip() == "[]"
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
