@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,9 +50,13 @@ LONGEST = 40
 class Quota:
     """How many tasks a package gives at most."""
 
-    starter: int = 60
-    standard: int = 10
+    starter: int = 30
+    standard: int = 8
     per_function: int = 1
+
+
+MORE = {"boltons": Quota(70), "toolz": Quota(40), "sqlparse": Quota(40)}
+"""Quotas of the packages with the most small functions."""
 
 
 @dataclass
@@ -65,7 +69,6 @@ class Making:
     bench: Workbench
     quota: Quota
     seed: int
-    say: Say
     kept: list[Task] = field(default_factory=list)
     tried: int = 0
 
@@ -176,19 +179,23 @@ def _digest(*key: object) -> str:
 def make(out: Path, names: Sequence[str], say: Say, quota: Quota | None = None, seed: int = 0) -> None:
     """Make the tasks of packages (all that have tests, when none is named) and write them below ``out``.
 
-    Each package gets ``out/parts/NAME.json`` once it is done; a package that has one is not made again.
-    ``starter.jsonl``, ``standard.jsonl`` and ``quarantine.json`` are written from all parts. Raises
-    :class:`TaskError`.
+    Each package gets ``out/parts/NAME-VERSION.json`` once it is done; a package that has one is not made again.
+    ``starter.jsonl``, ``standard.jsonl`` and ``quarantine.json`` are written from all parts. The faults that are
+    tried, and their order, follow from the seed; which test files a task runs depends on how long they took here.
+    Raises :class:`TaskError`.
     """
     pinned = packages()
     wanted = [package for package in pinned.named(tuple(names)) if package.tests]
     fetch(wanted)
     (out / "parts").mkdir(parents=True, exist_ok=True)
     for package in wanted:
-        part = out / "parts" / f"{package.name}.json"
+        part = _part(out, package)
         if not part.is_file():
-            made = _make_one(package, site(pinned.site["requirements"]), quota or Quota(), seed, say)
-            part.write_text(json.dumps(made, ensure_ascii=False), encoding="utf-8")
+            size = quota or MORE.get(package.name, Quota())
+            made = _make_one(package, site(pinned.site["requirements"]), size, seed, say)
+            fresh = part.with_suffix(".part")
+            fresh.write_text(json.dumps(made, ensure_ascii=False), encoding="utf-8")
+            fresh.replace(part)
         gather(out)
 
 
@@ -200,7 +207,7 @@ def _make_one(package: Package, site_folder: Path, quota: Quota, seed: int, say:
         with Workbench(package, tree, tests, site_folder) as bench:
             suite = observe(bench, tree)
             say(f"{package.name}: {len(suite.seconds)} test files, {len(suite.hits)} functions reached")
-            making = Making(package, tree, suite, bench, quota, seed, say)
+            making = Making(package, tree, suite, bench, quota, seed)
             tasks = making.tasks()
     say(f"{package.name}: {len(tasks)} tasks of {making.tried} faults tried")
     rows = [task.model_dump(mode="json", exclude_defaults=True) for task in tasks]
@@ -211,18 +218,16 @@ def gather(out: Path) -> None:
     """Write the sets and the quarantine from all parts, in the order of the package list."""
     tasks: list[Task] = []
     unstable: dict[str, list[str]] = {}
-    for part in _parts(out):
-        made = json.loads(part.read_text(encoding="utf-8"))
-        tasks += [Task.model_validate(row) for row in made["rows"]]
-        unstable[part.stem] = made["unstable"]
+    for package in packages().package:
+        if (part := _part(out, package)).is_file():
+            made = json.loads(part.read_text(encoding="utf-8"))
+            tasks += [Task.model_validate(row) for row in made["rows"]]
+            unstable[package.name] = made["unstable"]
     for level in ("starter", "standard"):
         write_rows(out / f"{level}.jsonl", [task for task in tasks if task.level == level])
     quarantine = {name: tests for name, tests in unstable.items() if tests}
     (out / "quarantine.json").write_text(json.dumps(quarantine, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _parts(out: Path) -> Iterator[Path]:
-    for package in packages().package:
-        part = out / "parts" / f"{package.name}.json"
-        if part.is_file():
-            yield part
+def _part(out: Path, package: Package) -> Path:
+    return out / "parts" / f"{package.name}-{package.version}.json"

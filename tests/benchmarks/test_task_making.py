@@ -51,7 +51,7 @@ def test_a_suite_is_observed_and_its_faults_become_tasks(package: Package, bench
     assert f"{NUMBERS}::test_wavers" not in suite.stable[NUMBERS]
     assert suite.hits["src/toy/numbers.py::Counter.add"] == (f"{NUMBERS}::test_counter_counts",)
     assert set(suite.seconds) == {NUMBERS, "tests/test_other.py"}
-    tasks = Making(package, tree, suite, bench, Quota(starter=3, standard=1), 0, print).tasks()
+    tasks = Making(package, tree, suite, bench, Quota(starter=3, standard=1), 0).tasks()
     assert {task.level for task in tasks} == {"starter", "standard"} and len(tasks) == 4
     for task in tasks:
         assert task.hidden == task.test_files == (NUMBERS,)
