@@ -19,6 +19,8 @@ from lsp.facts import Meter, pinned
 SITE = "/opt/site"
 """Where a sandbox has the packages that its task needs."""
 
+SITE = "/opt/site"
+
 
 class Inside:
     """A warm session for one workspace. Every method runs on the caller's event loop, always the same one."""
@@ -32,12 +34,11 @@ class Inside:
     async def ask(self, verb: str, **args: Any) -> dict[str, Any]:
         """The bundle of one verb; never raises for what was asked or what the server did.
 
-        ``diag`` takes ``severity`` and ``targets`` (a list of paths) at its first call, which fix the episode's
-        measurement.
+        ``diag`` takes ``severity`` and ``paths`` (the targets) at its first call, which fix the episode's measurement.
         """
         try:
-            if verb in ("diag", "diagnostics") and not args.keys() - {"severity", "targets"}:
-                return await self._meter.measure(**args)
+            if verb in ("diag", "diagnostics") and not args.keys() - {"severity", "paths"}:
+                return await self._meter.measure(args.get("severity", "error"), args.get("paths"))
             from lsp.queries import run_verb
 
             return await run_verb(self._meter.session, verb, args)

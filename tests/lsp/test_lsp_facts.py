@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lsp.facts import Diagnoser
+from lsp.inside import Inside
 
 GOOD = "def double(x: int) -> int:\n    return x * 2\n"
 BAD = 'def double(x: int) -> int:\n    y: int = "a"\n    return undefined_name\n'
@@ -94,3 +97,23 @@ def test_the_facade_imports_only_the_standard_library() -> None:
     code = f"import sys, lsp.facts; print([m for m in sys.modules if m.split('.')[0] in {heavy}])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_inside_a_sandbox_the_first_paths_are_the_targets(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(BAD)
+    (tmp_path / "b.py").write_text(BAD)
+
+    async def run() -> list[dict[str, Any]]:
+        inside = Inside(tmp_path, extra_paths=())
+        first = await inside.ask("diag", paths=["a.py"])
+        (tmp_path / "a.py").unlink()
+        bundles = [first, await inside.ask("diag", paths=["a.py"]), await inside.ask("diag", paths=["b.py"])]
+        assert len(inside.pids()) == 1
+        await inside.close()
+        return bundles
+
+    first, gone, other = asyncio.run(run())
+    assert {item["uri"] for item in first["facts"]["diagnostics"]} == {"a.py"}
+    assert gone["facts"]["targets"]["missing"] == ["a.py"]
+    assert gone["facts"]["count"] == first["facts"]["count"] == 2
+    assert other["error"]["code"] == "E/BAD_INPUT"
