@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from toy_sdist import SOURCE, archive, pinned, toy_package
 
 from benchmarks import trees
 from benchmarks.faults import Fault, Module, faults
@@ -20,7 +21,6 @@ from benchmarks.workbench import Workbench
 from sandbox.grading.command import Report
 from sandbox.grading.tree import write_tree
 from sandbox.task import TaskError
-from tests.benchmarks.toy_sdist import SOURCE, archive, pinned, toy_package
 
 NUMBERS = "tests/test_numbers.py"
 

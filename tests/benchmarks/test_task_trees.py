@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_sdist import FILES, archive, offer, pinned, toy_package
 
 from benchmarks import trees
 from benchmarks.candidates import broken_tree, drawn, functions, task_of
@@ -20,7 +21,6 @@ from benchmarks.sources import fetch, pristine, sdist_path
 from sandbox.grading.patch import apply
 from sandbox.grading.tree import Entry, Tree, read_tree, write_tree
 from sandbox.task import Task, TaskError
-from tests.benchmarks.toy_sdist import FILES, archive, offer, pinned, toy_package
 
 HIDDEN = ("tests/test_numbers.py",)
 
