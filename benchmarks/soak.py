@@ -1,0 +1,88 @@
+"""``make soak``: what is too long for ``make test``, with a dated report under ``docs/reports/``.
+
+Three parts: the tests marked ``slow``, every shipped task through the real grader (gold 1, empty 0), and the speed
+measurements. The report says what was run, on what, and how it ended; a part that fails is in it and in the exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+REPORTS = Path("docs/reports")
+TAIL = 40
+"""Lines of a part's output that the report keeps."""
+
+
+class Part(NamedTuple):
+    """One command of the soak."""
+
+    name: str
+    command: Sequence[str]
+    fine: tuple[int, ...] = (0,)
+    """Exit codes that are no failure."""
+
+
+class Ended(NamedTuple):
+    part: Part
+    code: int
+    seconds: float
+    output: str
+
+    @property
+    def failed(self) -> bool:
+        return self.code not in self.part.fine
+
+
+def parts() -> tuple[Part, ...]:
+    """The parts in their order. pytest exits with 5 when no test carries the mark."""
+    python, dojo = sys.executable, str(Path(sys.executable).with_name("dojo"))
+    return (
+        Part("slow tests", (python, "-m", "pytest", "-q", "-m", "slow"), fine=(0, 5)),
+        Part("starter tasks", (dojo, "tasks", "validate", "starter")),
+        Part("standard tasks", (dojo, "tasks", "validate", "standard")),
+        Part("speed", (python, "-m", "benchmarks.speed")),
+    )
+
+
+def run(part: Part) -> Ended:
+    """Run one part, showing its output as it comes."""
+    print(f"==> {part.name}: {' '.join(part.command)}", flush=True)
+    began, lines = time.monotonic(), list[str]()
+    with subprocess.Popen(part.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line.rstrip("\n"))
+    return Ended(part, process.returncode, time.monotonic() - began, "\n".join(lines[-TAIL:]))
+
+
+def report(ended: Sequence[Ended]) -> Iterator[str]:
+    """The report's text, in Markdown."""
+    yield f"# Soak of {time.strftime('%Y-%m-%d %H:%M')}\n"
+    yield f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores. `make soak`.\n"
+    for one in ended:
+        mark = "FAILED" if one.failed else "passed"
+        yield f"## {one.part.name}: {mark} ({one.seconds:.0f} s, exit {one.code})\n"
+        command = " ".join([Path(one.part.command[0]).name, *one.part.command[1:]])
+        yield f"    $ {command}\n" + "".join(f"    {line}\n" for line in one.output.split("\n"))
+
+
+def main() -> int:
+    """Run every part, write the report, and say where it is; 1 when a part failed."""
+    ended = [run(part) for part in parts()]
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    file = REPORTS / f"soak-{time.strftime('%Y%m%d-%H%M')}.md"
+    file.write_text("\n".join(report(ended)))
+    print(f"report: {file}")
+    return int(any(one.failed for one in ended))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
