@@ -19,8 +19,6 @@ from lsp.facts import Meter, pinned
 SITE = "/opt/site"
 """Where a sandbox has the packages that its task needs."""
 
-SITE = "/opt/site"
-
 
 class Inside:
     """A warm session for one workspace. Every method runs on the caller's event loop, always the same one."""
