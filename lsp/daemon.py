@@ -24,7 +24,7 @@ from lsp.canonical import digest
 from lsp.errors import Code, LanserError
 
 IDLE_S = 3600.0
-START_S = 20.0
+START_S = 60.0
 LINE_LIMIT = 256 * 1024 * 1024
 
 

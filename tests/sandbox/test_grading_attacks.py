@@ -171,7 +171,9 @@ IN_DOCKER_TOO = (
 def test_an_attack_is_not_paid(bench: Bench, toy: Prepared, name: str) -> None:
     changes, status = ATTACKS[name]
     verdict = bench.grade(toy, patch(toy.base, changes))
-    assert (verdict.status, verdict.grade) == (status, 0), verdict.detail
+    # A daemon that wins its race is seen by the nonce, one that loses it changes nothing: neither is paid.
+    either = {status, Status.TAMPERED} if "late daemon" in name else {status}
+    assert verdict.status in either and verdict.grade == 0, verdict.detail
     assert verdict.detail
     assert verdict.results["tests/test_numbers.py::test_low"] is False
 

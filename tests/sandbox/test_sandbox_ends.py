@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -198,8 +199,10 @@ def test_a_backend_whose_warm_process_was_killed_fails_its_sandboxes_and_opens_n
         spec = Spec(tree=make_tree(tmp_path))
         box = await backend.open(spec)
         for pid in _descendants(os.getpid()):
-            if "core" in Path(f"/proc/{pid}/cmdline").read_text():
-                os.kill(pid, signal.SIGKILL)
+            # A descendant may have ended since it was listed.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                if "core" in Path(f"/proc/{pid}/cmdline").read_text():
+                    os.kill(pid, signal.SIGKILL)
         with pytest.raises(SandboxError):
             await box.run("sleep 5")
         for _ in range(100):
