@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from trainers.trim import trims
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -40,9 +42,11 @@ def attention(
     return layout.attend(module.layer_idx, query[0], key[0], value[0], scaling)[None], None
 
 
-def hidden(net: Any, ids: Tensor, positions: Tensor, layout: Layout) -> Tensor:
-    """Final hidden states, (N, width), of packed token ids and their positions (both (N,))."""
+def hidden(net: Any, ids: Tensor, positions: Tensor, layout: Layout, wanted: Tensor) -> Tensor:
+    """Final hidden states, (M, width), at the M packed indices ``wanted``, of token ids at positions (both (N,))."""
     if net.config._attn_implementation != NAME:
         raise RuntimeError(f"the model's attention is {net.config._attn_implementation}, which sees across packed rows")
-    out = net.base_model(input_ids=ids[None], position_ids=positions[None], use_cache=False, layout=layout)
-    return out.last_hidden_state[0]
+    out = net.base_model(
+        input_ids=ids[None], position_ids=positions[None], use_cache=False, layout=layout, wanted=wanted
+    ).last_hidden_state[0]
+    return out if trims(net) else out.index_select(0, wanted)

@@ -68,8 +68,7 @@ def forward(net: Any, flat: Flat, temperature: float) -> tuple[Tensor, Tensor]:
     line, positions, places, targets = (
         torch.tensor(values, device=device) for values in (flat.line, flat.positions, flat.places, flat.targets)
     )
-    states = hidden(net, line, positions, flat.layout)
-    return logprobs(net.lm_head, states.index_select(0, places), targets, temperature)
+    return logprobs(net.lm_head, hidden(net, line, positions, flat.layout, places), targets, temperature)
 
 
 def _last(mask: tuple[bool, ...]) -> int:

@@ -45,7 +45,7 @@ class TransformersLearner:
         """``temperature`` is the sampler's: log-probabilities are taken at it."""
         import torch
 
-        torch.set_num_threads(threads)
+        self.threads = threads
         self.model, self.optim, self.loss, self.sft = model, optim, loss, sft
         self.temperature = temperature
         with torch.random.fork_rng():
@@ -127,8 +127,11 @@ class TransformersLearner:
         self, rows: Sequence[Row], lr: float, objective: Objective, chosen: Sequence[Sequence[Row]]
     ) -> dict[str, float]:
         """Gradients of all micro-batches, then one step of the optimiser."""
+        import torch
+
         began = time.perf_counter()
         with self.model.lock:
+            torch.set_num_threads(self.threads)
             shown = self._accumulate(rows, objective, chosen)
             norm = self._apply(lr) if shown.tokens else 0.0
         seconds = time.perf_counter() - began

@@ -25,4 +25,8 @@ def local_machine(
 
     loaded = load(model, seed)
     engine = TransformersEngine(loaded, model.threads)
-    return Machine(engine, TransformersLearner(loaded, optim, loss, sft, temperature, model.threads), engine.wave)
+    return Machine(
+        engine,
+        TransformersLearner(loaded, optim, loss, sft, temperature, model.learner_threads or model.threads),
+        engine.wave,
+    )

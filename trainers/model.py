@@ -196,11 +196,12 @@ def _read(folder: Path, config: ModelConfig) -> Any:
 
 def _prepare(net: Any, dtype: Any, device: str) -> Any:
     """In place: our attention and norms, no dropout, nothing trainable until a learner says so."""
-    from trainers import attention, norm
+    from trainers import attention, norm, trim
 
     net.to(device=device, dtype=dtype).eval().requires_grad_(False)
     attention.install(net)
     norm.install(net)
+    trim.install(net)
     return net
 
 

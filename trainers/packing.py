@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+QUERIES = 128
+"""Queries of a tail that are attended at a time: keys that come later are not even multiplied."""
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -90,7 +93,7 @@ class Packed:
     def _tails(self, prefix: tuple[Tensor, ...], tails: list[tuple[Tensor, ...]], scale: float) -> list[Tensor]:
         """Rows behind a prefix, padded to the longest only inside the attention."""
         import torch
-        from torch.nn.functional import pad, scaled_dot_product_attention
+        from torch.nn.functional import pad
 
         if not tails:
             return []
@@ -104,23 +107,30 @@ class Packed:
             torch.cat([p.expand(len(tails), *p.shape), own], 2) if shared else own
             for p, own in zip(prefix, (k, v), strict=True)
         )
-        heads, kv = q.shape[1], k.shape[1]
-        # Query heads that share keys become further queries of one head: keys and values need not be repeated.
-        folded = q.reshape(len(tails), kv, heads // kv * longest, -1)
-        mask = self._mask(shared, longest, heads // kv, q)
-        o = scaled_dot_product_attention(folded, k, v, attn_mask=mask, scale=scale)
-        o = o.view(len(tails), heads, longest, -1).transpose(1, 2)
-        return [row[:size] for row, size in zip(o.unbind(), sizes, strict=True)]
+        parts = [self._queries(q, k, v, begin, shared, scale) for begin in range(0, longest, QUERIES)]
+        return [row[:size] for row, size in zip(torch.cat(parts, 1).unbind(), sizes, strict=True)]
 
-    def _mask(self, shared: int, longest: int, repeat: int, like: Tensor) -> Tensor:
-        """(repeat * longest, shared + longest), additive: everything shared, and causally what is own."""
+    def _queries(self, q: Tensor, k: Tensor, v: Tensor, begin: int, shared: int, scale: float) -> Tensor:
+        """A slice of the queries of padded tails, against no more keys than it can see; (R, n, heads, d)."""
+        from torch.nn.functional import scaled_dot_product_attention
+
+        rows, heads, longest, width = q.shape
+        kv, end = k.shape[1], min(begin + QUERIES, longest)
+        # Query heads that share keys become further queries of one head: keys and values need not be repeated.
+        folded = q[:, :, begin:end].reshape(rows, kv, -1, width)
+        keys, values = (x[:, :, : shared + end] for x in (k, v))
+        mask = self._mask(shared + begin, end - begin, heads // kv, q)
+        out = scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=scale)
+        return out.view(rows, heads, end - begin, width).transpose(1, 2)
+
+    def _mask(self, seen: int, count: int, repeat: int, like: Tensor) -> Tensor:
+        """(repeat * count, seen + count), additive: everything before, and causally the queries' own positions."""
         import torch
 
-        key = (shared, longest, repeat)
+        key = (seen, count, repeat)
         if key not in self._masks:
-            own = torch.full((longest, longest), float("-inf"), dtype=like.dtype, device=like.device).triu(1)
-            mask = torch.cat([own.new_zeros(longest, shared), own], 1)
-            self._masks[key] = mask.repeat(repeat, 1)
+            own = torch.full((count, count), float("-inf"), dtype=like.dtype, device=like.device).triu(1)
+            self._masks[key] = torch.cat([own.new_zeros(count, seen), own], 1).repeat(repeat, 1)
         return self._masks[key]
 
 

@@ -65,11 +65,17 @@ def play(of: Model, chosen: Sequence[Key], temperature: float = T) -> list[Playe
         engine.close()
 
 
+def every_token(of: Model, ids: list[int], temperature: float) -> torch.Tensor:
+    """Log-probabilities of the whole vocabulary behind each token of a row."""
+    line, blocks = pack([[ids]])
+    everywhere = torch.arange(len(line))
+    states = hidden(of.net, torch.tensor(line), everywhere, Packed(blocks), everywhere)
+    return torch.log_softmax(of.net.lm_head(states) / temperature, -1)
+
+
 def recomputed(of: Model, context: Sequence[int], sampled: Sequence[int], temperature: float) -> list[float]:
     """Log-probabilities by one pass over the whole row, without any cache."""
-    line, blocks = pack([[[*context, *sampled]]])
-    states = hidden(of.net, torch.tensor(line), torch.arange(len(line)), Packed(blocks))
-    logs = torch.log_softmax(of.net.lm_head(states) / temperature, -1)
+    logs = every_token(of, [*context, *sampled], temperature)
     return [logs[len(context) + i - 1, token].item() for i, token in enumerate(sampled)]
 
 
@@ -99,10 +105,7 @@ def test_samples_of_a_group_differ_and_turns_draw_anew() -> None:
 
 def test_greedy_takes_the_most_likely_token_with_its_log_probability_at_temperature_one() -> None:
     _, _, context, sampled = play(model(), keys(1, 1), 0.0)[0]
-    line, blocks = pack([[[*context, *sampled.ids]]])
-    logs = torch.log_softmax(
-        model().net.lm_head(hidden(model().net, torch.tensor(line), torch.arange(len(line)), Packed(blocks))), -1
-    )[len(context) - 1 : -1]
+    logs = every_token(model(), [*context, *sampled.ids], 1.0)[len(context) - 1 : -1]
     assert logs.argmax(-1).tolist() == list(sampled.ids)
     assert logs.max(-1).values.tolist() == pytest.approx(list(sampled.logprobs))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from agent.trajectory import Key
@@ -118,14 +119,14 @@ class Cache:
         parts = [rollout.pending[:CHUNK] for rollout in rollouts]
         step = Step(self, [len(part) for part in parts])
         ids = torch.tensor([i for part in parts for i in part], device=self._own.device)
-        states = hidden(self.net, ids, step.positions, step)
-        end = 0
-        for slot, (rollout, part) in enumerate(zip(rollouts, parts, strict=True)):
-            end += len(part)
+        ends = list(accumulate(len(part) for part in parts))
+        slots = [slot for slot, part in enumerate(parts) if part]
+        wanted = torch.tensor([ends[slot] - 1 for slot in slots], device=self._own.device)
+        states = hidden(self.net, ids, step.positions, step, wanted)
+        for rollout, part in zip(rollouts, parts, strict=True):
             rollout.own += part
             rollout.pending = rollout.pending[CHUNK:]
-            if part:
-                yield slot, states[end - 1]
+        yield from zip(slots, states, strict=True)
 
     def _open(self, asks: Sequence[Ask]) -> None:
         """Slots for new episodes; the prompts that they share are computed once."""
@@ -209,7 +210,8 @@ class Cache:
         layout = Packed(blocks, keep=True)
         positions = [position for block in blocks for position in block.positions()]
         device = self._prefix.device
-        hidden(self.net, torch.tensor(line, device=device), torch.tensor(positions, device=device), layout)
+        ids, places = torch.tensor(line, device=device), torch.tensor(positions, device=device)
+        hidden(self.net, ids, places, layout, places[:1])
         for layer, pair in enumerate(layout.kept):
             for which, tensor in enumerate(pair):
                 for group, block in zip(groups, blocks, strict=True):
@@ -256,6 +258,7 @@ class Step:
             members.setdefault(rollout.group, []).append(row)
         most = max(len(rows) for rows in members.values())
         self.groups = on(list(members))
+        self.all = list(members) == list(range(self.cache._prefix.shape[2]))
         self.table = on([rows + [rows[0]] * (most - len(rows)) for rows in members.values()])
         place = {row: g * most + i for g, rows in enumerate(members.values()) for i, row in enumerate(rows)}
         self.place = on([place[row] for row in range(len(rollouts))])
@@ -296,7 +299,8 @@ class Step:
 
         cache = self.cache
         rows, kv, queries, width = q.shape
-        keys, shared = cache._prefix[layer][:, self.groups, :, : self.shared]
+        prefix = cache._prefix[layer] if self.all else cache._prefix[layer].index_select(1, self.groups)
+        keys, shared = prefix[..., : self.shared, :]
         grouped = q.index_select(0, self.table.flatten()).view(*self.table.shape, kv, queries, width)
         grouped = grouped.transpose(1, 2).flatten(2, 3)
         before = (grouped @ keys.transpose(2, 3)).view(len(self.groups), kv, -1, queries, self.shared)

@@ -19,6 +19,7 @@ from agent.policy import Message, Sampled
 from agent.trajectory import Key
 from trainers.engines.batcher import Ask, Deliver, Wave
 from trainers.engines.draw import draw, uniform
+from trainers.engines.head import Head
 from trainers.engines.kv import Cache
 from trainers.model import Model
 
@@ -42,9 +43,11 @@ class TransformersEngine:
     def __init__(self, model: Model, threads: int = 1) -> None:
         self.model = model
         self.chat = Chat(model.tokenizer)
+        self._head = Head(model.net.lm_head)
+        self._threads = threads
         self.sampled = 0
         """Tokens drawn so far, for rates."""
-        self._executor = ThreadPoolExecutor(1, "engine", initializer=_threads, initargs=(threads,))
+        self._executor = ThreadPoolExecutor(1, "engine")
 
     @property
     def version(self) -> int:
@@ -81,6 +84,7 @@ class TransformersEngine:
         import torch
 
         with torch.no_grad(), self.model.lock:
+            torch.set_num_threads(self._threads)
             cache.refresh(self.version)
             indices = cache.admit(asks, max(ask.max_tokens for ask in asks))
             drafts = [Draft(asks[i]) for i in indices]
@@ -95,7 +99,7 @@ class TransformersEngine:
 
     def _token(self, cache: Cache, temperature: float, drafts: Sequence[Draft]) -> None:
         """One more token of every draft."""
-        logits = self.model.net.lm_head(cache.advance())
+        logits = self._head(cache.advance())
         uniforms = [uniform(d.ask.key, d.ask.turn, len(d.ids)) for d in drafts] if temperature > 0 else []
         for draft, rollout, token, logprob in zip(
             drafts, cache.slots, *draw(logits, temperature, uniforms), strict=False
@@ -148,9 +152,3 @@ class OpenWave:
     def leave(self, key: Key) -> None:
         """This episode samples no more; its keys and values are freed."""
         self.wave.leave(key)
-
-
-def _threads(count: int) -> None:
-    import torch
-
-    torch.set_num_threads(count)
