@@ -2,8 +2,8 @@
 
     y = w x / sqrt(mean(x^2) + eps)
 
-transformers' own casts to float32 and makes five passes forward and many backward; in float64 that rounding would hide what
-tests look for. Inputs below float32 are computed in float32.
+transformers' own casts to float32 and makes five passes forward and many backward; in float64 that rounding would hide
+what tests look for. Inputs below float32 are computed in float32.
 """
 
 from __future__ import annotations
