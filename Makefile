@@ -32,7 +32,7 @@ train: model ## train the embedded model on real repositories (at most 30 minute
 
 test: model ## the test suite (at most 12 minutes on two cores)
 	@echo "==> pytest"
-	@$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	@$(BIN)/python -m pytest -q -n auto --maxprocesses 4 -m 'not slow' $(ARGS)
 
 soak: model ## full counts, load and chaos; writes a dated report under docs/reports/
 	@$(BIN)/python -m benchmarks.soak
