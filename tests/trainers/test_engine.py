@@ -88,6 +88,25 @@ def test_sampling_with_cached_keys_over_several_turns_equals_recomputing_everyth
         assert max(abs(a - b) for a, b in zip(expected, sampled.logprobs, strict=True)) < bound
 
 
+def test_an_episode_that_asks_first_when_others_are_at_later_turns_changes_nothing() -> None:
+    """Its slot is new and comes to the front, while those in front wait."""
+    engine, (early, late) = TransformersEngine(model()), keys(1, 2)
+
+    async def staggered() -> list[Played]:
+        wave, played = engine.wave(1, T), list[Played]()
+        context = prompt(early)
+        for key, turn in ((early, 0), (late, 0), (early, 1)):
+            row = context if key == early else prompt(late)
+            played.append((key, turn, row, await wave.policy.sample(row, key, turn, 5)))
+            context = [*context, *played[0][3].ids, 66] if key == early else context
+        return played
+
+    played = asyncio.run(staggered())
+    engine.close()
+    for _, _, context, sampled in played:
+        assert list(sampled.logprobs) == pytest.approx(recomputed(model(), context, sampled.ids, T), abs=1e-9)
+
+
 def test_a_sample_does_not_depend_on_which_others_share_its_batch() -> None:
     together = {(key, turn): sampled.ids for key, turn, _, sampled in play(model(), keys())}
     alone = {(key, turn): sampled.ids for one in keys() for key, turn, _, sampled in play(model(), [one])}

@@ -67,8 +67,8 @@ class Cache:
         self._prefix: Tensor = self._new(0, 0)
         self._own: Tensor = self._new(0, 0)
 
-    def admit(self, asks: Sequence[Ask], room: int) -> list[int]:
-        """Make the asking episodes the active ones, each with its new tokens pending, ``room`` more to come.
+    def admit(self, asks: Sequence[Ask]) -> list[int]:
+        """Make the asking episodes the active ones, each with its new tokens pending.
 
         Returns, for each slot, the index of its request.
         """
@@ -76,9 +76,9 @@ class Cache:
         self._open([ask for ask in asks if ask.key not in known])
         for ask in asks:
             self._continue(next(r for r in self.slots if r.key == ask.key), ask.context)
+        self._reserve(0)
         keys = [ask.key for ask in asks]
         self._front(keys)
-        self._reserve(max(len(r.own) + len(r.pending) for r in self.slots[: self.active]) + room)
         return [keys.index(rollout.key) for rollout in self.slots[: self.active]]
 
     def refresh(self, version: int) -> None:
@@ -117,6 +117,7 @@ class Cache:
         import torch
 
         parts = [rollout.pending[:CHUNK] for rollout in rollouts]
+        self._reserve(max(len(rollout.own) + len(part) for rollout, part in zip(rollouts, parts, strict=True)))
         step = Step(self, [len(part) for part in parts])
         ids = torch.tensor([i for part in parts for i in part], device=self._own.device)
         ends = list(accumulate(len(part) for part in parts))
@@ -164,11 +165,10 @@ class Cache:
         if a == b:
             return
         self.slots[a], self.slots[b] = self.slots[b], self.slots[a]
-        if max(a, b) < self._own.shape[2]:
-            used = max(len(self.slots[a].own), len(self.slots[b].own))
-            first = self._own[:, :, a, :, :used].clone()
-            self._own[:, :, a, :, :used] = self._own[:, :, b, :, :used]
-            self._own[:, :, b, :, :used] = first
+        used = max(len(self.slots[a].own), len(self.slots[b].own))
+        first = self._own[:, :, a, :, :used].clone()
+        self._own[:, :, a, :, :used] = self._own[:, :, b, :, :used]
+        self._own[:, :, b, :, :used] = first
 
     def _new(self, rows: int, tokens: int) -> Tensor:
         import torch
@@ -178,11 +178,13 @@ class Cache:
         return torch.zeros(shape, dtype=like.dtype, device=like.device)
 
     def _reserve(self, tokens: int) -> None:
-        """Room for so many own tokens in every slot."""
+        """A slot for everybody with room for so many own tokens; grows by half, so that copies stay rare."""
         rows, size = self._own.shape[2], self._own.shape[4]
         if len(self.slots) > rows or tokens > size:
-            grown = self._new(max(rows, len(self.slots)), max(size, -(-tokens // GROW) * GROW))
-            grown[:, :, :rows, :, :size] = self._own
+            wanted = max(tokens, size * 3 // 2) if tokens > size else size
+            grown = self._new(max(rows, len(self.slots)), -(-wanted // GROW) * GROW)
+            used = min(size, max((len(rollout.own) for rollout in self.slots), default=0))
+            grown[:, :, :rows, :, :used] = self._own[..., :used, :]
             self._own = grown
 
     def _prefill(self, prompts: Sequence[list[int]]) -> None:

@@ -86,7 +86,7 @@ class TransformersEngine:
         with torch.no_grad(), self.model.lock:
             torch.set_num_threads(self._threads)
             cache.refresh(self.version)
-            indices = cache.admit(asks, max(ask.max_tokens for ask in asks))
+            indices = cache.admit(asks)
             drafts = [Draft(asks[i]) for i in indices]
             while drafts:
                 self._token(cache, temperature, drafts)
