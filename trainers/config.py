@@ -26,7 +26,7 @@ class ModelConfig(BaseModel):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """On a CPU without bfloat16 units float32 is faster."""
     threads: int = Field(default=1, ge=1)
-    """Threads of torch on the CPU while sampling, beside the sandboxes. More than the idle cores is much slower."""
+    """Threads of torch on the CPU while sampling. They wait asleep, so as many as there are cores does no harm."""
     learner_threads: int | None = Field(default=None, ge=1)
     """Threads while learning, when nothing else of a synchronous run computes; ``None``: as many as ``threads``."""
 

@@ -49,6 +49,10 @@ class Model:
 
 def load(config: ModelConfig, seed: int = 0) -> Model:
     """The model that a config names. Raises :class:`ModelError` with one sentence."""
+    # Read when torch is loaded: threads that wait asleep instead of spinning. On two idle cores that costs little;
+    # with a
+    # busy neighbour, such as a sandbox, spinning threads made a step slower than a single one.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if config.name == "tiny":
         return tiny(seed)
     folder = embedded() if config.name == EMBEDDED else Path(config.name).expanduser()
