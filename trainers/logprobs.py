@@ -34,7 +34,7 @@ def _checkpointed(head: Any, states: Tensor, targets: Tensor, temperature: float
     from torch.utils.checkpoint import checkpoint
 
     def chunk(part: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        logs = torch.log_softmax(head(part) / temperature, -1)
+        logs = torch.log_softmax(_wide(head(part)) / temperature, -1)
         entropy = -(logs.exp() * logs).sum(-1).detach()
         return logs.gather(-1, wanted[:, None])[:, 0], entropy
 
@@ -72,7 +72,7 @@ def _function() -> Any:
             @staticmethod
             def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
                 (slopes,) = ctx.saved_tensors
-                return grads[0][:, None] * slopes, None, None, None
+                return grads[0][:, None].to(slopes.dtype) * slopes, None, None, None
 
         _cached.append(Chosen)
     return _cached[0]
@@ -82,11 +82,20 @@ def _chunk(
     states: Tensor, weight: Tensor, targets: Tensor, temperature: float, wanted: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Values, entropies and slopes of one chunk."""
-    logits = states @ weight.T
+    import torch
+
+    logits = _wide(states @ weight.T)
     logits /= temperature
-    chosen = logits.gather(-1, targets[:, None])[:, 0]
-    norm = logits.logsumexp(-1)
-    p = (logits - norm[:, None]).exp_()
-    entropy = norm - (p * logits).sum(-1)
-    slopes = (weight[targets] - p @ weight) / temperature if wanted else states.new_zeros(0)
-    return chosen - norm, entropy, slopes
+    logs = torch.log_softmax(logits, -1)
+    chosen = logs.gather(-1, targets[:, None])[:, 0]
+    p = torch.exp(logs, out=logits)
+    entropy = -torch.linalg.vecdot(p, logs)
+    slopes = (weight[targets] - p.to(weight.dtype) @ weight) / temperature if wanted else states.new_zeros(0)
+    return chosen, entropy, slopes
+
+
+def _wide(logits: Tensor) -> Tensor:
+    """Sums over a vocabulary need more than half precision."""
+    import torch
+
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits

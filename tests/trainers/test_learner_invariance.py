@@ -157,3 +157,12 @@ def test_the_gradient_is_that_of_the_textbook_loss_on_separate_rows_of_an_unmodi
     # The unmodified model normalises in float32.
     for name, gradient in ours.items():
         assert torch.allclose(gradient, theirs[name], atol=1e-6, rtol=1e-4)
+
+
+def test_training_every_weight_gives_the_last_layers_the_same_gradient() -> None:
+    """The head then learns too, so its logits go through checkpointed chunks instead of the closed form."""
+    loss = LOSSES["clip-norm"]
+    some = learner(loss).gradient(rows())
+    every = TransformersLearner(model(), OptimConfig(layers=None), loss, SftConfig(), T).gradient(rows())
+    assert len(every) > len(some)
+    assert_same(some, {name: every[name] for name in some})
