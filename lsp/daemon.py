@@ -59,6 +59,9 @@ def ask(path: Path, message: Mapping[str, Any], timeout: float) -> dict[str, Any
                 line = file.readline()
         except TimeoutError:
             raise LanserError(Code.LS_TIMEOUT, f"the daemon did not answer within {timeout:g} s") from None
+        except ConnectionError:
+            # It went away between accepting and answering: as good as not there.
+            return None
     return json.loads(line) if line else None
 
 

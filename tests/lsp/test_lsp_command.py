@@ -95,7 +95,9 @@ def test_an_applied_rename_is_written_and_an_unclean_tree_refuses_it(project: Pa
 def test_the_daemon_answers_the_command_like_a_fresh_process(project: Path) -> None:
     args = ["hover", "py://a#walk", "--json", "--server", "ty"]
     alone = json.loads(lanser(project, *args).stdout)
-    started = json.loads(lanser(project, "daemon", "start", "--server", "ty").stdout)
+    begun = lanser(project, "daemon", "start", "--server", "ty")
+    assert begun.returncode == 0, begun.stderr
+    started = json.loads(begun.stdout)
     try:
         first, second = (json.loads(lanser(project, *args).stdout) for _ in range(2))
         status = json.loads(lanser(project, "daemon", "status", "--server", "ty").stdout)
