@@ -67,34 +67,32 @@ class Cache:
         self._prefix: Tensor = self._new(0, 0)
         self._own: Tensor = self._new(0, 0)
 
-    def admit(self, asks: Sequence[Ask]) -> list[int]:
-        """Make the asking episodes the active ones, each with its new tokens pending.
-
-        Returns, for each slot, the index of its request.
-        """
+    def admit(self, asks: Sequence[Ask]) -> None:
+        """Let the asking episodes join the active ones, behind them and in this order, with their new tokens
+        pending."""
         known = [rollout.key for rollout in self.slots]
         self._open([ask for ask in asks if ask.key not in known])
         for ask in asks:
-            self._continue(next(r for r in self.slots if r.key == ask.key), ask.context)
+            self._continue(self.slots[self._place(ask.key)], ask.context)
         self._reserve(0)
-        keys = [ask.key for ask in asks]
-        self._front(keys)
-        return [keys.index(rollout.key) for rollout in self.slots[: self.active]]
+        for ask in asks:
+            self._swap(self._place(ask.key), self.active)
+            self.active += 1
 
-    def refresh(self, version: int) -> None:
-        """Forget everything when the weights are not those that computed it."""
-        if self.version not in (version, None):
+    def refresh(self, version: int) -> bool:
+        """Forget everything when the weights are not those that computed it; returns whether they were not."""
+        stale = self.version not in (version, None)
+        if stale:
             self.slots, self.active, self._prefixes, self._groups = [], 0, [], {}
             self._prefix, self._own = self._new(0, 0), self._new(0, 0)
         self.version = version
+        return stale
 
     def drop(self, key: Key) -> None:
-        """Free the slot of an episode that ended."""
-        place = next((i for i, rollout in enumerate(self.slots) if rollout.key == key), None)
-        if place is not None:
-            self._swap(place, len(self.slots) - 1)
+        """Free the slot of an episode that ended and is not active."""
+        if any(rollout.key == key for rollout in self.slots):
+            self._swap(self._place(key), len(self.slots) - 1)
             self.slots.pop()
-            self.active = min(self.active, len(self.slots))
 
     def retire(self, slot: int) -> None:
         """Move an active slot behind the active ones: its turn is complete. The last active one takes its place."""
@@ -153,13 +151,8 @@ class Cache:
         keep = min(common([rollout.own, rest]), len(rest) - 1) if seen == rollout.seen else 0
         rollout.seen, rollout.own, rollout.pending = seen, rollout.own[:keep], list(rest[keep:])
 
-    def _front(self, keys: Sequence[Key]) -> None:
-        """Reorder so that these rollouts have the first slots."""
-        self.active = len(keys)
-        behind = [i for i in range(self.active, len(self.slots)) if self.slots[i].key in keys]
-        for i in range(self.active):
-            if self.slots[i].key not in keys:
-                self._swap(i, behind.pop())
+    def _place(self, key: Key) -> int:
+        return next(i for i, rollout in enumerate(self.slots) if rollout.key == key)
 
     def _swap(self, a: int, b: int) -> None:
         if a == b:

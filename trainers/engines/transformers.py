@@ -8,33 +8,21 @@ only.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from agent.chat import Chat
 from agent.policy import Message, Sampled
 from agent.trajectory import Key
-from trainers.engines.batcher import Ask, Deliver, Wave
-from trainers.engines.draw import draw, uniform
+from trainers.engines.batcher import Ask
 from trainers.engines.head import Head
-from trainers.engines.kv import Cache
+from trainers.engines.session import Session
+from trainers.engines.stream import Deliver, Progress, Stream
 from trainers.model import Model
-
-
-@dataclass(slots=True)
-class Draft:
-    """A turn that is being sampled."""
-
-    ask: Ask
-    ids: list[int] = field(default_factory=list[int])
-    logprobs: list[float] = field(default_factory=list[float])
-
-    def add(self, token: int, logprob: float) -> None:
-        self.ids.append(token)
-        self.logprobs.append(logprob)
 
 
 class TransformersEngine:
@@ -45,8 +33,6 @@ class TransformersEngine:
         self.chat = Chat(model.tokenizer)
         self._head = Head(model.net.lm_head)
         self._threads = threads
-        self.sampled = 0
-        """Tokens drawn so far, for rates."""
         self._executor = ThreadPoolExecutor(1, "engine")
 
     @property
@@ -59,10 +45,10 @@ class TransformersEngine:
         return ModelPolicy(self, partial(self._alone, temperature))
 
     def wave(self, size: int, temperature: float) -> OpenWave:
-        """Samples ``size`` episodes in lockstep."""
-        cache = Cache(self.model.net)
-        wave = Wave(size, partial(self._generate, cache, temperature), self._executor, partial(self._drop, cache))
-        return OpenWave(ModelPolicy(self, wave.ask), wave)
+        """Samples ``size`` episodes together."""
+        session = Session(self.model, self._head, temperature)
+        stream = Stream(size, partial(self._segment, session), partial(self._executor.submit, session.drop))
+        return OpenWave(ModelPolicy(self, stream.ask), stream)
 
     def close(self) -> None:
         """Stop the worker when the batch that runs is through."""
@@ -71,54 +57,23 @@ class TransformersEngine:
     async def _alone(self, temperature: float, ask: Ask) -> Sampled:
         wave = self.wave(1, temperature)
         try:
-            return await wave.wave.ask(ask)
+            return await wave.stream.ask(ask)
         finally:
             wave.leave(ask.key)
 
-    def _drop(self, cache: Cache, key: Key) -> None:
-        """In the worker, behind the batches that were asked for before."""
-        self._executor.submit(cache.drop, key)
+    async def _segment(
+        self, session: Session, asks: Sequence[Ask], step: int, until: int | None, deliver: Deliver
+    ) -> Progress:
+        """Decode in the worker, behind what other waves asked for before."""
+        run = asyncio.get_running_loop().run_in_executor
+        return await run(self._executor, self._work, session, asks, step, until, deliver)
 
-    def _generate(self, cache: Cache, temperature: float, asks: Sequence[Ask], deliver: Deliver) -> None:
-        """One turn of a batch; in the worker thread."""
+    def _work(self, session: Session, asks: Sequence[Ask], step: int, until: int | None, deliver: Deliver) -> Progress:
         import torch
 
         with torch.no_grad(), self.model.lock:
             torch.set_num_threads(self._threads)
-            cache.refresh(self.version)
-            indices = cache.admit(asks)
-            drafts = [Draft(asks[i]) for i in indices]
-            while drafts:
-                self._token(cache, temperature, drafts)
-                for slot in reversed([i for i, draft in enumerate(drafts) if self._complete(draft)]):
-                    cache.retire(slot)
-                    draft, index = drafts[slot], indices[slot]
-                    drafts[slot], indices[slot] = drafts[-1], indices[-1]
-                    del drafts[-1], indices[-1]
-                    deliver(index, self._sample(draft))
-
-    def _token(self, cache: Cache, temperature: float, drafts: Sequence[Draft]) -> None:
-        """One more token of every draft."""
-        logits = self._head(cache.advance())
-        uniforms = [uniform(d.ask.key, d.ask.turn, len(d.ids)) for d in drafts] if temperature > 0 else []
-        for draft, rollout, token, logprob in zip(
-            drafts, cache.slots, *draw(logits, temperature, uniforms), strict=False
-        ):
-            draft.add(token, logprob)
-            rollout.pending = [token]
-        self.sampled += len(drafts)
-
-    def _complete(self, draft: Draft) -> bool:
-        return draft.ids[-1] == self.model.tokenizer.im_end or len(draft.ids) >= draft.ask.max_tokens
-
-    def _sample(self, draft: Draft) -> Sampled:
-        return Sampled(
-            ids=tuple(draft.ids),
-            logprobs=tuple(draft.logprobs),
-            text=self.model.tokenizer.decode(draft.ids),
-            cut=draft.ids[-1] != self.model.tokenizer.im_end,
-            version=self.version,
-        )
+            return session.run(asks, step, until, deliver)
 
 
 class ModelPolicy:
@@ -147,8 +102,8 @@ class OpenWave:
     """See :class:`trainers.components.Wave`."""
 
     policy: ModelPolicy
-    wave: Wave
+    stream: Stream
 
     def leave(self, key: Key) -> None:
         """This episode samples no more; its keys and values are freed."""
-        self.wave.leave(key)
+        self.stream.leave(key)
