@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,16 @@ from lsp.bundle import verify
 ENV = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
 
 
+def _runtime(root: Path) -> Path:
+    """A short folder of the project's own: the name of a Unix socket holds about 100 bytes, and pytest's are long."""
+    name = hashlib.sha256(str(root.parent).encode()).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"lanser-{name}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
 def lanser(root: Path, *args: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, **ENV, "XDG_RUNTIME_DIR": str(root.parent / "run"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    env = {**os.environ, **ENV, "XDG_RUNTIME_DIR": str(_runtime(root)), "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "lsp.cli", *args]
     return subprocess.run(
         command, cwd=root, env=env, input=given, capture_output=True, text=True, check=False, timeout=120
