@@ -3,8 +3,8 @@
 Invariants:
 
 * Token ids in, token ids and their log-probabilities out; nothing is re-tokenised.
-* A sample is a function of (weights, context, key, turn, shape of its batch); a synchronous wave fixes the batches
-  (:mod:`trainers.engines.batcher`), and each token's uniform draw depends on the key alone.
+* A sample is a function of (weights, context, key, turn, shape of its batch); tokens alone fix who shares a batch
+  (:mod:`trainers.engines.stream`, or lockstep in :mod:`trainers.engines.batcher`), each uniform draw by the key alone.
 * Prompt keys and values are computed once for a group, a rollout's are kept between its turns, both are freed when it
   ends.
 
