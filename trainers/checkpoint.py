@@ -59,7 +59,7 @@ class State(BaseModel):
     seconds: dict[str, float] = {}
     """Wall time by phase."""
     pace: float = 0.0
-    """Wall time of one evaluation episode, the longest measured, in seconds: what the last evaluation will cost."""
+    """Wall time of one episode of the last evaluation, in seconds: what the next one will cost."""
 
 
 def save(run: Path, state: State, learner: Learner, keep: int) -> State:

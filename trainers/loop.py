@@ -156,13 +156,16 @@ class _Run:
         played = await evaluate(self.scheduler, self.machine, tasks, self.settings.seed, config, path)
         seconds = self._now() - self.entered
         if fresh > 0:
-            self._change(pace=max(self.state.pace, seconds / fresh))
+            self._change(pace=seconds / fresh)
         rates = shares(counts(played))
         self.metrics.append({"kind": "eval", "stage": phase, "step": self.state.step, "rates": rates} | self._timing())
         self.display.say(f"evaluation {phase}: " + ", ".join(f"{name} {rate:.3f}" for name, rate in rates.items()))
 
     def _reserve(self, *stages: Stage) -> float:
-        """Seconds to keep for the evaluations that are still to come, at the pace of the slowest so far."""
+        """Seconds to keep for the evaluations that are still to come, at the pace of the last one.
+
+        An untrained model fills every turn to its limit, so the first evaluation is far slower than those to come.
+        """
         config = self.settings.evaluation
         episodes = len(self.components.heldout) * config.samples * sum(stage in config.stages for stage in stages)
         return MARGIN_S + 1.1 * self.state.pace * episodes
@@ -181,7 +184,7 @@ class _Run:
         warm = self.components.warm_start()
         limit = inf if warm.minutes is None else warm.minutes * 60
         self.display.phase("warm start", len(warm))
-        saved, reserve = self._now(), self._reserve("warm", "after")
+        saved, reserve = self._now(), self._reserve("warm")
         while self.state.batch < len(warm) and self._in_phase() < limit and self._left() > reserve:
             numbers = self.machine.learner.imitate(warm.batch(self.state.batch))
             self._change(batch=self.state.batch + 1)

@@ -26,13 +26,20 @@ STAGES = {"before": "before training", "warm": "after the warm start", "after": 
 """The evaluations in order, in words."""
 
 
+NO_STEPS = " No policy-gradient step fitted into the budget: what changed, the warm start did."
+
+
+def _steps(records: Sequence[Mapping[str, Any]]) -> int:
+    return sum(record["kind"] == "grpo" for record in records)
+
+
 def summarise(run: Path, state: State) -> dict[str, Any]:
     """The summary of a run's folder."""
     played = {stage: evaluation(run, stage) for stage in STAGES}
     played = {stage: trajectories for stage, trajectories in played.items() if trajectories}
     records = read(run / "metrics.jsonl")
     return {
-        "finding": finding(played),
+        "finding": finding(played) + ("" if _steps(records) or "after" not in played else NO_STEPS),
         "evaluations": {stage: evaluated(trajectories) for stage, trajectories in played.items()},
         "resolve_differences": {
             f"{later} - {earlier}": _dump(resolve_difference(played[earlier], played[later]))
