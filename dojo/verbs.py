@@ -40,7 +40,9 @@ def train(config: Config, resume: Path | None, out: Path, name: str) -> None:
     """Start or continue a run; ends by saying where the report is."""
     from trainers.loop import Settings
     from trainers.loop import train as run_loop
+    from trainers.model import check
 
+    check(config.model)
     run = resume or out / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     settings = Settings(config.seed, config.train, config.eval, config.to_toml())
     run_loop(build.components(config, say, run), settings, run, resume=resume is not None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 from sandbox.config import SandboxConfig
+from sandbox.engine import WAY_OUT
 from sandbox.protocol import Backend, Limits, SandboxError
 
 
@@ -22,7 +23,7 @@ def choose(config: SandboxConfig) -> tuple[Backend, str]:
         return _docker(config), f"docker sandboxes: {reason}"
     if config.backend == "docker":
         raise SandboxError(f"docker sandboxes cannot be used: {missing}.")
-    return _local(config), f"local sandboxes: {missing}"
+    return _local(config), f"local sandboxes: {missing.removesuffix(f': {WAY_OUT}')}"
 
 
 def _local(config: SandboxConfig) -> Backend:

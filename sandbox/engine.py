@@ -9,6 +9,7 @@ else.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,9 @@ REQUEST_S = 120.0
 
 POOL = 64
 """Connections kept to the engine: at least as many as sandboxes that start or end at once."""
+
+_SYSTEM = re.compile(r"\w+Error\(\d+, ['\"](?P<what>[^'\"]+)['\"]\)")
+"""How the SDK quotes an error of the system."""
 
 _lock = threading.Lock()
 
@@ -79,6 +83,8 @@ def sentence(error: BaseException) -> str:
     text = " ".join(str(explained).split())
     for noise in ("Error while fetching server API version: ", "('Connection aborted.', "):
         text = text.removeprefix(noise)
+    if system := _SYSTEM.search(text):
+        text = system["what"].lower()
     return (text or type(error).__name__)[:300].rstrip(".")
 
 

@@ -59,6 +59,22 @@ def load(config: ModelConfig, seed: int = 0) -> Model:
     return Model(_read(folder, config), ModelTokenizer(folder), folder.name if folder.name else config.name)
 
 
+def check(config: ModelConfig) -> None:
+    """Refuse a model that cannot be there, without loading anything. Raises :class:`ModelError`."""
+    if config.name in ("tiny", EMBEDDED):
+        return
+    folder = Path(config.name).expanduser()
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"there is no model at {folder} (no config.json); name a folder saved by transformers, "
+            f"'{EMBEDDED}' or 'tiny'"
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"the model folder {folder} has no weights (*.safetensors); copy them there or name another one"
+        )
+
+
 def tiny(seed: int = 0, *, layers: int = 4, hidden: int = 64, double: bool = False) -> Model:
     """A randomly initialised Llama on bytes (about 0.2 M parameters), float64 with ``double``: for plumbing and
     tests."""
@@ -178,15 +194,7 @@ def _read(folder: Path, config: ModelConfig) -> Any:
     from transformers import AutoModelForCausalLM
 
     quiet()
-    if not (folder / "config.json").is_file():
-        raise ModelError(
-            f"there is no model at {folder} (no config.json); name a folder saved by transformers, "
-            f"'{EMBEDDED}' or 'tiny'"
-        )
-    if not any(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"the model folder {folder} has no weights (*.safetensors); copy them there or name another one"
-        )
+    check(config)
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ModelError("model.device is 'cuda' but torch finds no such device; set model.device to 'cpu'")
     dtype = getattr(torch, config.dtype)

@@ -94,6 +94,7 @@ def test_the_defaults_are_valid_without_any_file() -> None:
         (("replay", "gone"), "holds no trajectories"),
         (("view", "gone"), "holds no trajectories"),
         (("rollout", "--task", "gone"), "there is no task 'gone'"),
+        (("rollout", "--sandbox", "docker"), "name the config before its overrides"),
         (("score", "gone.json", "--rewards", "configs/rewards/g_ra.toml"), "gone.json"),
         (("doctor", "--sandbox", "podman"), "docker and local"),
     ],
@@ -108,6 +109,12 @@ def test_bad_input_is_one_line_and_a_non_zero_exit(words: tuple[str, ...], says:
 def test_a_model_folder_without_weights_is_named(tmp_path: Path) -> None:
     done = _dojo("eval", "configs/quickstart.toml", "--model.name", str(tmp_path), "--sandbox.backend", "local")
     assert done.returncode == 2 and str(tmp_path) in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_run_over_a_model_that_is_not_there_leaves_no_folder(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    done = _dojo("train", "configs/quickstart.toml", "--model.name", str(tmp_path), "--out", str(runs))
+    assert done.returncode == 2 and "no model at" in done.stderr and not runs.exists()
 
 
 def test_a_dry_run_prints_the_config_and_leaves_nothing(tmp_path: Path) -> None:
