@@ -88,7 +88,7 @@ def pip(args: Sequence[str], env: dict[str, str]) -> subprocess.CompletedProcess
 def pip_error(output: str) -> str:
     """The line of pip's output that says what went wrong."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR:")]
+    errors = [line for line in lines if line.startswith("ERROR:") and line != "ERROR: Exception:"]
     return (errors or lines or ["pip said nothing"])[-1 if not errors else 0].removeprefix("ERROR: ")
 
 

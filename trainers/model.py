@@ -158,10 +158,10 @@ def checked(path: Path) -> Path:
 def _convert(source: Path, folder: Path) -> None:
     """Dequantise once; ``save_pretrained`` refuses a GGUF model, so its weights move into a fresh one of the same
     shape."""
+    quiet()
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    quiet()
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -219,6 +219,7 @@ def _prepare(net: Any, dtype: Any, device: str) -> Any:
 
 def quiet() -> None:
     """No progress bars and no advice from transformers: a run has a display of its own."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is first imported
     from transformers.utils import logging
 
     logging.set_verbosity_error()

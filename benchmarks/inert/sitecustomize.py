@@ -9,23 +9,30 @@ Standard library only.
 # Runs in an interpreter of its own, like the scripts that it serves: checked by rule, not by annotation.
 # pyright: basic, reportAttributeAccessIssue=false
 
+import email.parser
 import importlib.abc
 import importlib.machinery
 import os
 import pathlib
+import re
 import sys
 
-BACKEND = os.environ.get("_PYPROJECT_HOOKS_BUILD_BACKEND", "").partition(":")[0]
-INFO = "inert.dist-info"
+# The variable that pip names the backend in: of now, and of the pip that Python 3.12 brings.
+NAMES = ("_PYPROJECT_HOOKS_BUILD_BACKEND", "PEP517_BUILD_BACKEND")
+BACKEND, _, INSIDE = next((os.environ[name] for name in NAMES if name in os.environ), "").partition(":")
 
 
 def prepare_metadata_for_build_wheel(directory, config_settings=None):
     """The hook of PEP 517; the current folder is the unpacked distribution."""
-    target = pathlib.Path(directory, INFO)
+    carried = pathlib.Path("PKG-INFO").read_bytes()
+    info = email.parser.BytesHeaderParser().parsebytes(carried)
+    # An older pip reads name and version from the folder's name.
+    name = f"{re.sub('[-_.]+', '_', info['Name'])}-{info['Version'].replace('-', '_')}.dist-info"
+    target = pathlib.Path(directory, name)
     target.mkdir()
-    (target / "METADATA").write_bytes(pathlib.Path("PKG-INFO").read_bytes())
+    (target / "METADATA").write_bytes(carried)
     (target / "WHEEL").write_text("Wheel-Version: 1.0\n", encoding="ascii")
-    return INFO
+    return name
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -42,7 +49,8 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module):
         module.prepare_metadata_for_build_wheel = prepare_metadata_for_build_wheel
         # Some projects name an object inside the module: "setuptools.build_meta:__legacy__".
-        module.__legacy__ = module
+        for name in INSIDE.split("."):
+            setattr(module, name, module)
 
 
 if BACKEND:
