@@ -40,6 +40,9 @@ class AgentConfig(BaseModel):
     """Time-out of one command in seconds."""
     diagnostics: bool = True
     """Ask the language server for error diagnostics after each turn that reached a new tree."""
+    shadow: Literal["auto", "on", "off"] = "auto"
+    """Run the hidden tests on every attempt (a turn that reached a new tree), off to the side: the facts ``tests``.
+    ``auto`` turns it on where the recipe needs them."""
     retries: int = Field(default=2, ge=0)
     """Further attempts, each in a fresh sandbox, after an infrastructure failure."""
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from agent.diagnostics import Base, Lab, Measured
 from agent.diagnostics import SideStore as SideStore
 from agent.errors import boundary
+from agent.shadow import Attempts
 from agent.tools.tool import Result
 from agent.trajectory import Facts
 from sandbox.protocol import Sandbox, tree_hash
@@ -22,8 +23,9 @@ _NOWHERE = Base({}, "", (), None, None)
 class Tracker:
     """Follows the tree of one episode."""
 
-    def __init__(self, prepared: Prepared, sandbox: Sandbox, lab: Lab) -> None:
-        self._prepared, self._sandbox, self._lab = prepared, sandbox, lab
+    def __init__(self, prepared: Prepared, sandbox: Sandbox, lab: Lab, attempts: Attempts | None = None) -> None:
+        """``attempts``: where the patches of new trees are kept for shadow grading; ``None``: nowhere."""
+        self._prepared, self._sandbox, self._lab, self._attempts = prepared, sandbox, lab, attempts
         self._seen: set[str] = set()
         self.base = _NOWHERE
         self.manifest: Mapping[str, str] = {}
@@ -52,6 +54,9 @@ class Tracker:
         self._seen.add(self.tree)
         if changed:
             measured = await self._measure()
+        if new and self._attempts is not None:
+            with boundary(Failure.SANDBOX):
+                await self._attempts.note(self._prepared, self.tree, self.base.manifest, self.manifest, self._sandbox)
         return Facts(
             format_ok=True,
             tool_ok=result.ok,

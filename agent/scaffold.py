@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from agent import tools
 from agent.config import AgentConfig
@@ -21,6 +22,7 @@ from agent.finish import Grader
 from agent.formats import make
 from agent.once import Once
 from agent.policy import Policy
+from agent.shadow import Attempts, shadowed
 from agent.trajectory import End, Key, Trajectory, Turn
 from sandbox.protocol import Backend, Limits, Sandbox, Spec
 from sandbox.task import Failure, Prepared, Status, Task, TaskSource, Verdict
@@ -39,6 +41,8 @@ class Scaffold:
     """Where bundles go; ``None`` keeps their digests only."""
     _lab: Lab = field(init=False)
     _prepared: Once[str, Prepared] = field(default_factory=Once[str, Prepared])
+    _attempts: dict[Key, Attempts] = field(default_factory=dict[Key, Attempts])
+    """Of the episodes that are not graded yet, where shadow grading is on."""
 
     def __post_init__(self) -> None:
         self._lab = Lab(self.config.diagnostics, self.side)
@@ -49,6 +53,8 @@ class Scaffold:
         ``recorded``: turns of an earlier attempt, acted out again before the policy is asked for more.
         """
         prepared = await self._prepare(task)
+        if self.config.shadow == "on":
+            self._attempts.setdefault(key, Attempts())
         try:
             with boundary(Failure.SANDBOX):
                 sandbox = await self.backend.open(self._spec(prepared))
@@ -61,7 +67,8 @@ class Scaffold:
             await asyncio.shield(sandbox.close())
 
     async def grade(self, task: Task, trajectory: Trajectory) -> Trajectory:
-        """The sealed trajectory, with a verdict where it submitted a patch."""
+        """The sealed trajectory, with a verdict where it submitted a patch and with shadow grades where they are on."""
+        trajectory = await self._shadow(task, trajectory)
         if trajectory.failure is not None or trajectory.end is not End.SUBMITTED or not trajectory.patch:
             return trajectory.seal()
         prepared = await self._prepare(task)
@@ -72,7 +79,23 @@ class Scaffold:
             change = {"failure": fault.failure, "detail": fault.detail}
         return trajectory.model_copy(update=change).seal()
 
-    async def _verdict(self, prepared: Prepared, patch: str) -> dict[str, object]:
+    async def _shadow(self, task: Task, trajectory: Trajectory) -> Trajectory:
+        """The trajectory with its attempts graded; masked where infrastructure left one of them ungraded."""
+        attempts = self._attempts.pop(trajectory.key, None)
+        if attempts is None or trajectory.failure not in (None, Failure.POLICY):
+            return trajectory
+        prepared = await self._prepare(task)
+
+        async def verdict(patch: str) -> Verdict:
+            with boundary(Failure.GRADER):
+                return (await self._verdict(prepared, patch))["verdict"]
+
+        try:
+            return await shadowed(task, trajectory, attempts, verdict)
+        except Fault as fault:
+            return trajectory.model_copy(update={"failure": fault.failure, "detail": fault.detail})
+
+    async def _verdict(self, prepared: Prepared, patch: str) -> dict[str, Any]:
         """The verdict, and whose fault it is that there is none.
 
         A grading that fails twice while that of the untouched tree works is broken by the patch: the tests have failed.
@@ -134,7 +157,7 @@ class Scaffold:
     ) -> Episode:
         loaded = tools.load(self.config.tools)
         form = make(self.config.format, loaded)
-        tracker = Tracker(prepared, sandbox, self._lab)
+        tracker = Tracker(prepared, sandbox, self._lab, self._attempts.get(key))
         return Episode(policy, prepared, sandbox, key, self.config, loaded, form, tracker, recorded)
 
 
