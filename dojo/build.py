@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from agent.config import AgentConfig
 from agent.store import SideFiles
 from dojo.config import Config, TasksConfig, load
 from dojo.errors import UserError
@@ -73,8 +74,11 @@ class CachedGrader:
 def episode_player(config: Config, say: Say, side: Path | None = None) -> EpisodePlayer:
     """What plays and grades episodes under a config."""
     where = backend(config.sandbox, say)
+    agent = settled(config)
+    if agent.shadow == "on":
+        say("shadow grading: the hidden tests run on every attempt of an episode, unseen by the policy")
     return player(
-        config.agent,
+        agent,
         where,
         source(),
         CachedGrader(where, config.sandbox.limits),
@@ -85,11 +89,20 @@ def episode_player(config: Config, say: Say, side: Path | None = None) -> Episod
     )
 
 
+def settled(config: Config) -> AgentConfig:
+    """The agent's settings with ``shadow = "auto"`` decided: on where the recipe needs the tests of each attempt."""
+    if config.agent.shadow != "auto":
+        return config.agent
+    return config.agent.model_copy(update={"shadow": "on" if "tests" in config.rewards.needs else "off"})
+
+
 def recipe(config: Config, tasks: Sequence[Task]) -> Recipe:
-    """The reward recipe, told which tests are which. Refuses one that needs facts which the run does not record."""
+    """The reward recipe, told which tests are which. Refuses one that needs facts which the run does not record, or
+    that knows fewer turns than an episode can have."""
     suites = {task.instance_id: Suite(task.FAIL_TO_PASS, task.PASS_TO_PASS) for task in tasks}
-    made = Recipe(config.rewards, suites)
-    made.require({"diagnostics"} if config.agent.diagnostics else set())
+    made, agent = Recipe(config.rewards, suites), settled(config)
+    recorded = {"diagnostics": agent.diagnostics, "tests": agent.shadow == "on"}
+    made.require({fact for fact, known in recorded.items() if known}, agent.max_turns)
     return made
 
 

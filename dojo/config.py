@@ -2,7 +2,8 @@
 
 ``load("configs/quickstart.toml", ["--train.steps", "3"])`` reads the file, applies the overrides, validates, and
 refuses an unknown key with the nearest valid one. A section may be given as a path: ``rewards = "rewards/g_ra.toml"``
-reads that file, relative to the one that names it. The resolved config is stored with every run and hashed into its
+reads that file, relative to the one that names it; ``--rewards configs/rewards/g_ra.toml`` reads it from where the
+command runs. The resolved config is stored with every run and hashed into its
 checkpoints.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from agent.config import AgentConfig
 from dojo.errors import UserError
@@ -59,6 +60,12 @@ class Config(BaseModel):
     train: TrainConfig = Field(default_factory=lambda: TrainConfig.model_validate({}))
     eval: EvalConfig = Field(default_factory=lambda: EvalConfig.model_validate({}))
 
+    @field_validator("sandbox", mode="before")
+    @classmethod
+    def _backend(cls, value: Any) -> Any:
+        """``sandbox = "docker"`` is short for its section with that backend."""
+        return {"backend": value} if isinstance(value, str) else value
+
     def to_toml(self) -> str:
         """The resolved config as TOML that loads back to an equal one (``None`` is the absence of a key)."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
@@ -74,7 +81,10 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"{path}: name the config before its overrides, as in 'configs/quickstart.toml {path} VALUE'")
     data = _include(_read(path), path.parent)
     for key, value in _pairs(overrides):
-        _set(data, key, value)
+        if key in _sections() and value.endswith(".toml"):
+            data[key] = _read(Path(value))
+        else:
+            _set(data, key, value)
     try:
         return Config.model_validate(data)
     except ValidationError as error:
@@ -122,13 +132,16 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _include(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    sections = {name for name, field in Config.model_fields.items() if field.annotation is not int}
     return {
         name: _read(folder / value)
-        if name in sections and isinstance(value, str) and value.endswith(".toml")
+        if name in _sections() and isinstance(value, str) and value.endswith(".toml")
         else value
         for name, value in data.items()
     }
+
+
+def _sections() -> set[str]:
+    return {name for name, field in Config.model_fields.items() if field.annotation is not int}
 
 
 def _pairs(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,7 @@ from rewards.combine.d_ra import DirectAccumulation
 from rewards.combine.g_ra import Gated
 from rewards.combine.renorm import Renorm
 from rewards.critics.process import ProcessV2
+from rewards.errors import RewardError
 from rewards.normalise.token_share import TokenShare
 from rewards.outcomes import ORDER, Levels
 from rewards.turns import Composed, TurnChannel
@@ -41,6 +42,23 @@ def check(config: RewardConfig) -> None:
     _shapes(config)
     _gaps(config)
     _turns(config)
+
+
+def horizon(config: RewardConfig, turns: int) -> None:
+    """Refuse a recipe whose horizon is shorter than an episode of ``turns`` turns, the most that a run allows.
+
+    Raises :class:`RewardError`: past its horizon a discount no longer falls, and ``clip_delta`` has no bound.
+    """
+    short: list[tuple[str, int]] = []
+    if config.outcome.discount < 1 and config.outcome.horizon < turns:
+        short.append(("outcome.horizon", config.outcome.horizon))
+    if isinstance(config.combination, ClipDelta) and config.combination.horizon < turns:
+        short.append(("combination.horizon", config.combination.horizon))
+    for name, reach in short:
+        raise RewardError(
+            f"recipe {config.name!r}: {name} = {reach} is less than the {turns} turns that an episode may have; "
+            f"set it to {turns} or lower agent.max_turns"
+        )
 
 
 def span(config: RewardConfig, outcome: Outcome) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from rewards.errors import RewardError
 from rewards.facts import Group, Suite, read
 from rewards.normalise.base import View
 from rewards.normalise.statistics import degenerate
+from rewards.order import horizon
 from rewards.turns import fuse
 
 
@@ -46,14 +47,19 @@ class Recipe:
         self.config = config
         self._suites = suites
 
-    def require(self, recorded: Collection[str]) -> None:
-        """Refuse at start a run that does not record what the recipe needs: ``tests`` (shadow grades),
-        ``diagnostics``."""
+    def require(self, recorded: Collection[str], turns: int | None = None) -> None:
+        """Refuse at start a run that does not record what the recipe needs, ``tests`` (shadow grades) or
+        ``diagnostics``, or whose episodes can have more ``turns`` than the recipe reckons with."""
+        if turns is not None:
+            horizon(self.config, turns)
         known = {*recorded, "suites"} if self._suites else {*recorded}
         missing = {fact: user for fact, user in self.config.needs.items() if fact not in known}
         if missing:
             names = ", ".join(f"{fact} (for {user})" for fact, user in sorted(missing.items()))
-            raise RewardError(f"recipe {self.config.name!r} needs facts that this run does not record: {names}")
+            raise RewardError(
+                f"recipe {self.config.name!r} needs facts that this run does not record: {names}; "
+                "agent.shadow records tests, agent.diagnostics diagnostics"
+            )
 
     def score(self, group: Sequence[Trajectory]) -> Credit:
         """Credit aligned with ``group``. Raises :class:`RewardError` where a fact is missing or is not a number."""

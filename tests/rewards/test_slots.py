@@ -308,3 +308,12 @@ def test_one_group_holds_one_task():
     one = group({"outcome": "tests_fail", "turns": [{}]})[0]
     with pytest.raises(RewardError, match="one task"):
         Recipe(recipe("g_ra")).score([one, one.model_copy(update={"task": "other"})])
+
+
+def test_a_recipe_that_reckons_with_fewer_turns_than_a_run_allows_is_refused_with_both_numbers():
+    for name, change in (("verpo", {}), ("outcome", {"combination": {"kind": "clip_delta", "horizon": 16}})):
+        made = Recipe(recipe(name, **change))
+        made.require({"tests", "diagnostics"}, 16)
+        with pytest.raises(RewardError, match=r"horizon = 16 is less than the 17 turns .* set it to 17"):
+            made.require({"tests", "diagnostics"}, 17)
+    Recipe(recipe("g_ra")).require(set(), 10_000)
