@@ -204,6 +204,8 @@ def images_list(json: Json = False) -> None:
 def _config(path: Path, overrides: list[str]) -> Config:
     from dojo.config import load
 
+    if str(path).startswith("--"):  # an override where the file could stand
+        path, overrides = QUICKSTART, [str(path), *overrides]
     return load(path, overrides)
 
 

@@ -77,8 +77,6 @@ class Config(BaseModel):
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read, override, validate. Raises :class:`UserError` with one sentence."""
-    if str(path).startswith("--"):  # an override where the file could stand: the verb's own default was not named
-        raise UserError(f"{path}: name the config before its overrides, as in 'configs/quickstart.toml {path} VALUE'")
     data = _include(_read(path), path.parent)
     for key, value in _pairs(overrides):
         if key in _sections() and value.endswith(".toml"):

@@ -31,6 +31,12 @@ def test_the_resolved_config_loads_back_to_an_equal_one(tmp_path: Path) -> None:
     assert load(_write(tmp_path, config.to_toml())) == config
 
 
+def test_a_sandbox_may_be_named_by_its_backend_alone() -> None:
+    assert load(QUICKSTART, ["--sandbox", "local"]) == load(QUICKSTART, ["--sandbox.backend", "local"])
+    with pytest.raises(UserError, match="'auto', 'docker' or 'local'"):
+        load(QUICKSTART, ["--sandbox", "podman"])
+
+
 def test_a_config_digest_changes_with_any_value() -> None:
     assert load(QUICKSTART).digest() == load(QUICKSTART).digest()
     assert load(QUICKSTART).digest() != load(QUICKSTART, ["--seed", "1"]).digest()
@@ -94,7 +100,7 @@ def test_the_defaults_are_valid_without_any_file() -> None:
         (("replay", "gone"), "holds no trajectories"),
         (("view", "gone"), "holds no trajectories"),
         (("rollout", "--task", "gone"), "there is no task 'gone'"),
-        (("rollout", "--sandbox", "docker"), "name the config before its overrides"),
+        (("rollout", "--sandbox", "podman"), "configs/quickstart.toml: sandbox.backend"),
         (("score", "gone.json", "--rewards", "configs/rewards/g_ra.toml"), "gone.json"),
         (("doctor", "--sandbox", "podman"), "docker and local"),
     ],
