@@ -8,7 +8,7 @@ trajectory is masked, never taken for one whose tests failed.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.errors import Fault
@@ -38,21 +38,23 @@ class Attempts:
 async def shadowed(
     task: Task, trajectory: Trajectory, attempts: Attempts, verdict: Callable[[str], Awaitable[Verdict]]
 ) -> Trajectory:
-    """The trajectory with the test vector of each attempt that was noted. Raises :class:`Fault` where one cannot be
-    graded.
+    """The trajectory with the tests' names and the test vector of each attempt that was noted.
+
+    Raises :class:`Fault` where one cannot be graded.
     """
+    tests = tuple(dict.fromkeys((*task.FAIL_TO_PASS, *task.PASS_TO_PASS)))
     turns: list[Turn] = []
     for turn in trajectory.turns:
         patch = attempts.patches.get(turn.facts.tree or "") if turn.facts.attempt else None
         if patch is not None:
-            tests = vector(task, await verdict(patch))
-            turn = turn.model_copy(update={"facts": turn.facts.model_copy(update={"tests": tests})})
+            digits = vector(tests, await verdict(patch))
+            turn = turn.model_copy(update={"facts": turn.facts.model_copy(update={"tests": digits})})
         turns.append(turn)
-    return trajectory.model_copy(update={"turns": tuple(turns)})
+    return trajectory.model_copy(update={"turns": tuple(turns), "tests": tests})
 
 
-def vector(task: Task, verdict: Verdict) -> dict[str, bool]:
-    """Per listed test, F2P then P2P: passed. The same tests in the same order for every verdict on a task.
+def vector(tests: Sequence[str], verdict: Verdict) -> str:
+    """One digit per test: 1 passed.
 
     An attempt that tampers, or is flagged, passes none: what a grade earns no credit for, an attempt does not either
     (rewards.md, section 5.7). Raises :class:`Fault` for a grading that infrastructure ended.
@@ -60,5 +62,4 @@ def vector(task: Task, verdict: Verdict) -> dict[str, bool]:
     if verdict.status is Status.INFRA:
         raise Fault(Failure.GRADER, f"an attempt could not be graded: {verdict.detail}")
     honest = verdict.status is not Status.TAMPERED and not verdict.flags
-    listed = dict.fromkeys((*task.FAIL_TO_PASS, *task.PASS_TO_PASS))
-    return {test: honest and verdict.results.get(test, False) for test in listed}
+    return "".join(str(int(honest and verdict.results.get(test, False))) for test in tests)

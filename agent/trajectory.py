@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from sandbox.task import Failure, Status, Verdict
 
@@ -92,6 +92,8 @@ class Facts(BaseModel):
     diagnostics: int | None = None
     """Error diagnostics of the target set after the turn, suppressed ones included."""
     suppressed: int | None = None
+    targets: str | None = None
+    """Digest of the target set that ``diagnostics`` counts, the same all through an episode."""
     confidence: float | None = None
     """Of the last selector resolution, in [0, 1]; ``None``: this turn resolved nothing."""
     safe: bool | None = None
@@ -99,8 +101,8 @@ class Facts(BaseModel):
     lanser."""
     bundle: str | None = None
     """Digest of the Analysis Bundle in the side store."""
-    tests: dict[str, bool] | None = None
-    """Shadow grades: test id -> passed."""
+    tests: str | None = Field(default=None, pattern="^[01]*$")
+    """Shadow grades of an attempt: one digit per test of :attr:`Trajectory.tests`, 1 passed."""
 
 
 class Turn(BaseModel):
@@ -122,6 +124,9 @@ class Turn(BaseModel):
     version: int = 0
     """Weight version that sampled it."""
     action: Action | None = None
+    """The first call of the turn; ``None`` when nothing parsed."""
+    more: tuple[Action, ...] = ()
+    """Further calls of the same turn, in the order in which they ran, where the format has parallel calls."""
     observation: str = ""
     """What the next prompt delta carries back (scrubbed of times and temporary paths)."""
     facts: Facts
@@ -161,6 +166,8 @@ class Trajectory(BaseModel):
     base_tree: str = ""
     base_diagnostics: int | None = None
     """Error diagnostics of the target set before the first turn; ``None``: not measured."""
+    tests: tuple[str, ...] = ()
+    """Ids of the hidden tests that attempts were graded on; ``()``: shadow grading was off."""
     patch: str = ""
     """Unified diff of the final tree against the base tree; empty when nothing changed."""
     verdict: Verdict | None = None

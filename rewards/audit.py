@@ -201,7 +201,7 @@ def _last(steps: Sequence[Step], name: str) -> float:
 
 def _progress(one: Trajectory) -> float:
     graded = [turn.facts.tests for turn in one.turns if turn.facts.tests]
-    return max((sum(tests.values()) / len(tests) for tests in graded), default=0.0)
+    return max((tests.count("1") / len(tests) for tests in graded), default=0.0)
 
 
 def _churn(one: Trajectory) -> float:

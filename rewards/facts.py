@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from agent.trajectory import Outcome, Trajectory, Turn
+from agent.trajectory import Outcome, Trajectory
 from rewards.errors import RewardError
 from sandbox.task import Failure, Status
 
@@ -48,8 +48,8 @@ class Grades:
     """The test vectors of all attempts of a group, in the order of members and turns."""
 
     names: tuple[str, ...]
-    rows: tuple[bytes, ...]
-    """One byte per test and attempt: 1 passed, 0 did not. Shape (M_x, number of tests)."""
+    rows: tuple[str, ...]
+    """One digit per test and attempt: 1 passed, 0 did not. Shape (M_x, number of tests)."""
     owner: tuple[tuple[int, int], ...]
     """(index of the member, index of the turn) of each row."""
 
@@ -111,36 +111,25 @@ def _attempts(trajectory: Trajectory) -> Iterator[int]:
 
 def _grades(members: Sequence[Member]) -> Grades:
     owner = tuple((index, turn) for index, member in enumerate(members) for turn in member.attempts)
-    names: list[str] = []
-    rows: list[bytes] = []
-    for index, turn in owner:
-        tests = members[index].source.turns[turn].facts.tests
-        if tests is None:
-            raise RewardError(f"{members[index].name}, turn {turn}: the attempt was not graded; turn shadow grading on")
-        names = names or [*tests]
-        same = [*tests] == names
-        rows.append(bytes([*tests.values()]) if same else _reordered(tests, names, members[index], turn))
-    return Grades(tuple(names), tuple(rows), owner)
+    names = next((member.source.tests for member in members if member.attempts and member.source.tests), ())
+    orders = [_order(member, names) if member.attempts else None for member in members]
+    return Grades(names, tuple(_row(members[index], turn, orders[index]) for index, turn in owner), owner)
 
 
-def _reordered(tests: Mapping[str, bool], names: Sequence[str], member: Member, turn: int) -> bytes:
-    if odd := sorted(set(tests) ^ set(names)):
-        raise RewardError(
-            f"{member.name}, turn {turn}: the attempts of a group were graded on different tests ({odd[0]})"
-        )
-    return bytes(tests[name] for name in names)
+def _order(member: Member, names: Sequence[str]) -> list[int] | None:
+    """Places of the group's tests in the member's own list; ``None`` where the lists are the same or it has none."""
+    own = member.source.tests
+    if not own or own == names:
+        return None
+    if odd := sorted({*own} ^ {*names}):
+        raise RewardError(f"{member.name}: the attempts of a group were graded on different tests ({odd[0]})")
+    return [own.index(name) for name in names]
 
 
-def graded(trajectory: Trajectory, grades: Mapping[str, Mapping[str, bool]]) -> Trajectory:
-    """The trajectory with shadow grades that arrived later put on its attempts; ``grades``: tree hash, test, passed.
-
-    A sealed trajectory stays as it is on disk; this is the view that a recipe scores (design, invariant 9).
-    """
-    return trajectory.model_copy(update={"turns": tuple(_with_grades(turn, grades) for turn in trajectory.turns)})
-
-
-def _with_grades(turn: Turn, grades: Mapping[str, Mapping[str, bool]]) -> Turn:
-    found = grades.get(turn.facts.tree or "")
-    if found is None or not turn.facts.attempt:
-        return turn
-    return turn.model_copy(update={"facts": turn.facts.model_copy(update={"tests": dict(found)})})
+def _row(member: Member, turn: int, order: Sequence[int] | None) -> str:
+    digits = member.source.turns[turn].facts.tests
+    if digits is None:
+        raise RewardError(f"{member.name}, turn {turn}: the attempt was not graded; turn shadow grading on")
+    if len(digits) != len(member.source.tests):
+        raise RewardError(f"{member.name}, turn {turn}: {len(digits)} grades of {len(member.source.tests)} tests")
+    return digits if order is None else "".join(digits[place] for place in order)

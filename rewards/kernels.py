@@ -1,7 +1,7 @@
 """The sums over tests: plain Python for small groups, numpy for large ones, the same bits from both.
 
-``rewards`` runs on the light core, which has no numpy; where numpy is installed (it comes with torch), groups above
-:data:`LARGE` table cells use it. Both paths take integer counts first, which are exact, and then add floats in one
+``rewards`` runs on the light core, which has no numpy; where numpy is installed (it comes with torch), it is used once
+there is enough to add. Both paths take integer counts first, which are exact, and then add floats in one
 fixed order (ascending pass count), so that the choice of path cannot be seen in a result; a property test compares
 them bit for bit.
 """
@@ -10,26 +10,29 @@ from __future__ import annotations
 
 import importlib
 import math
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 LARGE = 20_000
-"""Cells (rows times tests) above which importing numpy pays."""
-_DIGITS = bytes([48, 49]) + bytes(254)
+"""Cells, of all calls so far, after which importing numpy pays; it is used at once where something else imported it."""
+SMALL = 1_000
+"""Cells below which plain Python is faster."""
 
 
-def passes(rows: Sequence[bytes]) -> list[int]:
-    """Per test, how many rows passed it. ``rows`` hold one byte (0 or 1) per test, shape (M, U)."""
+def passes(rows: Sequence[str]) -> list[int]:
+    """Per test, how many rows passed it. ``rows`` hold one digit (0 or 1) per test, shape (M, U)."""
     if numpy := _numpy(rows):
         table = _table(numpy, rows)
         # Within 255 rows a byte cannot overflow, and bytes are added without a cast.
         parts = [table[i : i + 255].sum(axis=0, dtype=numpy.uint8) for i in range(0, len(rows), 255)]
         return numpy.sum(parts, axis=0, dtype=numpy.int64).tolist()
-    return [sum(column) for column in zip(*rows, strict=True)]
+    return [column.count("1") for column in zip(*rows, strict=True)]
 
 
-def weighted(rows: Sequence[bytes], counts: Sequence[int], weights: Mapping[int, float]) -> list[float]:
+def weighted(rows: Sequence[str], counts: Sequence[int], weights: Mapping[int, float]) -> list[float]:
     """Per row, the sum of ``weights[counts[j]]`` over the tests j that it passed.
 
     ``counts`` is what :func:`passes` returned: tests of one pass count share a weight.
@@ -51,6 +54,22 @@ def density(histogram: Mapping[int, int], attempts: int, sigma: float) -> dict[i
     return dict(zip(levels, made, strict=True))
 
 
+@dataclass(slots=True)
+class _Chooser:
+    """Which path is taken: no result depends on it."""
+
+    cells: int = 0
+
+    def numpy(self, cells: int) -> Any:
+        self.cells += cells
+        if cells < SMALL or (self.cells < LARGE and "numpy" not in sys.modules):
+            return None
+        return _import()
+
+
+_chooser = _Chooser()
+
+
 @cache
 def _import() -> Any:
     try:
@@ -60,35 +79,39 @@ def _import() -> Any:
 
 
 def _numpy_for(cells: int) -> Any:
-    return _import() if cells >= LARGE else None
+    return _chooser.numpy(cells)
 
 
-def _numpy(rows: Sequence[bytes]) -> Any:
+def _numpy(rows: Sequence[str]) -> Any:
     return _numpy_for(len(rows) * len(rows[0])) if rows else None
 
 
-def _table(numpy: Any, rows: Sequence[bytes]) -> Any:
-    return numpy.frombuffer(b"".join(rows), dtype=numpy.uint8).reshape(len(rows), -1)
+def _table(numpy: Any, rows: Sequence[str]) -> Any:
+    digits = numpy.frombuffer("".join(rows).encode(), dtype=numpy.uint8)
+    return (digits & 1).reshape(len(rows), -1)
 
 
 def _weighted_numpy(
-    numpy: Any, rows: Sequence[bytes], counts: Sequence[int], weights: Mapping[int, float]
+    numpy: Any, rows: Sequence[str], counts: Sequence[int], weights: Mapping[int, float]
 ) -> list[float]:
     order = numpy.argsort(numpy.asarray(counts), kind="stable")
     levels, starts = numpy.unique(numpy.asarray(counts)[order], return_index=True)
-    small = numpy.uint16 if len(counts) < 1 << 16 else numpy.int64
-    # One row per test: whole rows are added, which is many times faster than adding within rows.
-    columns = _table(numpy, rows).T[order].astype(small)
-    per_level = numpy.add.reduceat(columns, starts, axis=0, dtype=small)
-    total = numpy.zeros(len(rows))
-    for level, passed in zip(levels.tolist(), per_level, strict=True):
-        total += weights[level] * passed
-    return total.tolist()
+    # One row per test: whole rows are added, in their order, which is many times faster than adding within rows.
+    columns = _table(numpy, rows).T.take(order, axis=0)
+    passed = columns.take(starts, axis=0).astype(float)
+    sizes = numpy.diff(starts, append=len(order))
+    for level in numpy.flatnonzero(sizes > 1).tolist():
+        first = starts[level]
+        passed[level] = columns[first : first + sizes[level]].sum(axis=0, dtype=numpy.int64)
+    terms = passed * numpy.array([weights[level] for level in levels.tolist()])[:, None]
+    return numpy.add.reduce(terms, axis=0).tolist()
 
 
-def _weighted_plain(rows: Sequence[bytes], counts: Sequence[int], weights: Mapping[int, float]) -> list[float]:
-    masks = [(weights[level], _bits(bytes(count == level for count in counts))) for level in sorted(set(counts))]
-    return [_weigh(_bits(row), masks) for row in rows]
+def _weighted_plain(rows: Sequence[str], counts: Sequence[int], weights: Mapping[int, float]) -> list[float]:
+    masks = [
+        (weights[level], int("".join("01"[count == level] for count in counts), 2)) for level in sorted(set(counts))
+    ]
+    return [_weigh(int(row, 2), masks) for row in rows]
 
 
 def _weigh(row: int, masks: Sequence[tuple[float, int]]) -> float:
@@ -98,16 +121,13 @@ def _weigh(row: int, masks: Sequence[tuple[float, int]]) -> float:
     return total
 
 
-def _bits(row: bytes) -> int:
-    return int(row.translate(_DIGITS), 2)
-
-
 def _density_numpy(
     numpy: Any, levels: Sequence[int], histogram: Mapping[int, int], table: Sequence[float]
 ) -> list[float]:
     at = numpy.asarray(levels)
-    kernel = numpy.asarray(table)[abs(at[:, None] - at[None, :])]
-    return numpy.cumsum(kernel * numpy.array([histogram[level] for level in levels]), axis=1)[:, -1].tolist()
+    kernel = numpy.asarray(table).take(abs(at[:, None] - at[None, :]))
+    kernel *= numpy.array([histogram[level] for level in levels], dtype=float)[:, None]
+    return numpy.add.reduce(kernel, axis=0).tolist()
 
 
 def _density_plain(levels: Sequence[int], histogram: Mapping[int, int], table: Sequence[float]) -> list[float]:

@@ -102,6 +102,7 @@ def _trajectory(index: int, one: MatrixTrajectory, base: str) -> Trajectory:
         failure=Failure.INFRA if one.outcome is Outcome.INFRA else None,
         base_tree=base,
         base_diagnostics=first if one.diagnostics is None else one.diagnostics,
+        tests=tuple(_test(j) for j in range(max((len(turn.tests or "") for turn in one.turns), default=0))),
         patch="by hand" if graded else "",
         verdict=Verdict(status=status, flags=one.flags) if graded else None,
     )
@@ -133,7 +134,7 @@ def _turn(turn: MatrixTurn, changed: bool) -> Turn:
             suppressed=turn.suppressed,
             confidence=turn.confidence,
             safe=turn.safe,
-            tests=None if turn.tests is None else {_test(j): digit == "1" for j, digit in enumerate(turn.tests)},
+            tests=turn.tests,
         ),
     )
 

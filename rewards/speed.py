@@ -28,11 +28,7 @@ GATED = RewardConfig(name="verpo_gated", turns=(TurnChannel(source=TestVector(),
 def measure(seconds: float = 2.0) -> dict[str, float]:
     """The numbers; takes about twice ``seconds``."""
     recipe = Recipe(GATED)
-    # Through JSON, as stored groups come: equal names are then one string, which makes comparing them cheap.
-    large = [
-        Trajectory.model_validate_json(trajectory(sample, turns=50, tests=500, tokens=1).model_dump_json())
-        for sample in range(16)
-    ]
+    large = [trajectory(sample, turns=50, tests=500, tokens=1) for sample in range(16)]
     packed = min(_timed(lambda: read(large).grades) for _ in range(max(3, int(seconds * 5))))
     best = min(_timed(lambda: recipe.score(large)) for _ in range(max(3, int(seconds * 10))))
     lines = [trajectory(sample, turns=10, tests=50, tokens=2000).model_dump_json() for sample in range(8)]
@@ -52,13 +48,14 @@ def trajectory(sample: int, *, turns: int, tests: int, tokens: int) -> Trajector
         policy="none",
         turns=tuple(_turn(rng, f"{sample}-{turn}", tests, max(1, tokens // turns // 2)) for turn in range(turns)),
         end=End.SUBMITTED,
+        tests=tuple(f"tests/test_{j % 20}.py::test_{j}" for j in range(tests)),
         patch="some",
         verdict=Verdict(status=Status.FAILED),
     )
 
 
 def _turn(rng: random.Random, tree: str, tests: int, tokens: int) -> Turn:
-    grades = {f"tests/test_{j % 20}.py::test_{j}": rng.random() < (j + 1) / (tests + 1) for j in range(tests)}
+    grades = "".join(str(int(rng.random() < (j + 1) / (tests + 1))) for j in range(tests))
     return Turn(
         prompt=tuple(rng.randrange(49152) for _ in range(tokens)),
         sampled=tuple(rng.randrange(49152) for _ in range(tokens)),

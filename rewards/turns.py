@@ -113,6 +113,9 @@ def fuse(
 ) -> list[list[float]]:
     """``weight * A_traj + sum of beta * A_turn`` per member and turn (VeRPO, equation 14; iStar and GiGPO have the
     same shape)."""
+    if len(turns) == 1:  # Two terms: their float sum is correctly rounded without fsum.
+        beta, part = turns[0]
+        return [[weight * a + beta * value for value in row] for a, row in zip(trajectory, part, strict=True)]
     return [
         [
             math.fsum((weight * advantage, *(beta * part[member][turn] for beta, part in turns)))

@@ -37,5 +37,5 @@ def _places(grades: Grades, wanted: frozenset[str]) -> list[int]:
     return [place for place, name in enumerate(grades.names) if name in wanted]
 
 
-def _share(row: bytes, places: Sequence[int]) -> float:
-    return sum(row[place] for place in places) / len(places) if places else 1.0
+def _share(row: str, places: Sequence[int]) -> float:
+    return sum(row[place] == "1" for place in places) / len(places) if places else 1.0

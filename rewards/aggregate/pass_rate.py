@@ -13,7 +13,7 @@ class PassRate(Option):
 
     def values(self, grades: Grades, suite: Suite | None) -> list[float]:
         """Per attempt, in [0, 1]; 0.0 where there is no test."""
-        return [row.count(1) / len(row) if row else 0.0 for row in grades.rows]
+        return [row.count("1") / len(row) if row else 0.0 for row in grades.rows]
 
     def top(self) -> float:
         """Greatest possible value."""

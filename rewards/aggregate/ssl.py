@@ -43,7 +43,7 @@ class Tiers(Option):
             return [0.0] * len(grades.rows)
         counts = passes(grades.rows)
         weights = self.progress.weights(counts, len(grades.rows))
-        full = bytes([1]) * len(grades.names)
+        full = "1" * len(grades.names)
         *paid, most = weighted([*grades.rows, full], counts, weights)
         return [self.alpha * bisect_right(self.edges, value / most + TOLERANCE) / len(self.edges) for value in paid]
 

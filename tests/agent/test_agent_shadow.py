@@ -36,9 +36,8 @@ def play(scaffold: Scaffold, prepared: Prepared, *actions: Action, sample: int =
     return asyncio.run(scaffold.play_with_retries(prepared.task, policy(actions), key(sample)))
 
 
-def vectors(trajectory: Trajectory) -> list[list[bool] | None]:
-    tests = [turn.facts.tests for turn in trajectory.turns]
-    return [None if one is None else [*one.values()] for one in tests]
+def vectors(trajectory: Trajectory) -> list[str | None]:
+    return [turn.facts.tests for turn in trajectory.turns]
 
 
 def test_every_attempt_is_graded_and_nothing_else_is(stage: Stage):
@@ -47,15 +46,15 @@ def test_every_attempt_is_graded_and_nothing_else_is(stage: Stage):
         stage.scaffold(shadow="on"), stage.prepared, rewrite(WRONG), look, rewrite(RIGHT), rewrite(WRONG), SUBMIT
     )
     # The fourth turn undoes the third: a tree that was seen is no new attempt.
-    assert vectors(done) == [[False, True], None, [True, True], None, None]
+    assert vectors(done) == ["01", None, "11", None, None]
     task = stage.prepared.task
-    assert list(done.turns[0].facts.tests or ()) == [*task.FAIL_TO_PASS, *task.PASS_TO_PASS]
+    assert done.tests == (*task.FAIL_TO_PASS, *task.PASS_TO_PASS)
     assert done.outcome is Outcome.TESTS_FAIL and done.seal().digest == done.digest
 
 
 def test_an_episode_that_never_submits_has_its_attempts_graded_too(stage: Stage):
     done = play(stage.scaffold(shadow="on", max_turns=1), stage.prepared, rewrite(RIGHT))
-    assert done.outcome is Outcome.NO_SUBMIT and vectors(done) == [[True, True]]
+    assert done.outcome is Outcome.NO_SUBMIT and vectors(done) == ["11"]
 
 
 def test_what_the_policy_sees_does_not_depend_on_shadow_grades(stage: Stage):
@@ -63,7 +62,7 @@ def test_what_the_policy_sees_does_not_depend_on_shadow_grades(stage: Stage):
     on, off = (play(stage.scaffold(shadow=shadow), stage.prepared, *actions) for shadow in ("on", "off"))
     assert [turn.prompt for turn in on.turns] == [turn.prompt for turn in off.turns]
     assert [turn.observation for turn in on.turns] == [turn.observation for turn in off.turns]
-    assert vectors(off) == [None, None, None]
+    assert vectors(off) == [None, None, None] and off.tests == ()
 
 
 class Spoken:
@@ -90,7 +89,7 @@ def test_an_attempt_that_breaks_its_own_grading_passes_nothing(stage: Stage):
     broken, fine = Verdict(status=Status.INFRA, detail="killed"), Verdict(status=Status.FAILED)
     scaffold.grader = Spoken(broken, broken, fine)
     done = play(scaffold, stage.prepared, rewrite(WRONG))
-    assert done.failure is None and vectors(done) == [[False, False]]
+    assert done.failure is None and vectors(done) == ["00"]
 
 
 @pytest.mark.parametrize("change", [{"status": Status.TAMPERED}, {"flags": ("imports _pytest",)}])
@@ -99,4 +98,4 @@ def test_an_attempt_that_is_suspected_of_tampering_passes_nothing(stage: Stage, 
     passed = dict.fromkeys((*task.FAIL_TO_PASS, *task.PASS_TO_PASS), True)
     scaffold = stage.scaffold(shadow="on", max_turns=1)
     scaffold.grader = Spoken(Verdict(status=Status.RESOLVED, results=passed).model_copy(update=change))
-    assert vectors(play(scaffold, stage.prepared, rewrite(WRONG))) == [[False, False]]
+    assert vectors(play(scaffold, stage.prepared, rewrite(WRONG))) == ["00"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ FACTS = st.builds(
     format_ok=st.booleans(),
     tool_ok=st.booleans(),
     diagnostics=st.none() | st.integers(0, 9),
-    tests=st.none() | st.dictionaries(st.text(max_size=5), st.booleans(), max_size=2),
+    tests=st.none() | st.text("01", max_size=5),
 )
 TURNS = st.builds(
     Turn,
@@ -43,6 +44,7 @@ TRAJECTORIES = st.builds(
     policy=st.just("p"),
     turns=st.lists(TURNS, max_size=3).map(tuple),
     end=st.sampled_from(End),
+    tests=st.lists(st.text(max_size=5), max_size=2).map(tuple),
     patch=st.text(max_size=20),
 )
 
@@ -64,6 +66,44 @@ def test_what_is_stored_comes_back_bit_for_bit(
     for trajectory in stored:
         store.append(trajectory)
     assert list(store.read()) == [trajectory.seal() for trajectory in stored]
+
+
+@given(st.lists(TRAJECTORIES, max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_reading_for_scoring_leaves_out_prompts_and_log_probabilities_and_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, stored: list[Trajectory]
+) -> None:
+    store = Store(tmp_path_factory.mktemp("store") / "t.jsonl")
+    for trajectory in stored:
+        store.append(trajectory)
+    unread = {"prompt": (), "logprobs": ()}
+    lean = [
+        t.model_copy(update={"turns": tuple(turn.model_copy(update=unread) for turn in t.turns)}) for t in store.read()
+    ]
+    assert list(store.scored()) == lean
+
+
+def test_arguments_that_look_like_a_record_are_read_as_they_are(tmp_path: Path) -> None:
+    args = {"a": 1, "logprobs": ["]", 2], "prompt": [[1], {"prompt": [3]}], "text": '"prompt":[1]'}
+    action = Action(tool="bash", args=args)
+    made = make()
+    turn = made.turns[0].model_copy(update={"action": action, "text": '{"prompt":[1,2],"logprobs":[0.5]}'})
+    store = Store(tmp_path / "t.jsonl")
+    store.append(made.model_copy(update={"turns": (turn,)}))
+    for read in (store.read, store.scored):
+        found = next(read()).turns[0]
+        assert found.action == action and found.text == turn.text
+
+
+def test_a_record_of_an_older_program_keeps_its_seal(tmp_path: Path) -> None:
+    body = json.loads(make().model_dump_json())
+    for name in ("tests", "detail"):
+        del body[name]
+    old = json.dumps(body, separators=(",", ":"))
+    digest = hashlib.sha256(old.encode()).hexdigest()
+    path = tmp_path / "t.jsonl"
+    path.write_text(old.replace('"digest":""', f'"digest":"sha256:{digest}"') + "\n")
+    assert next(Store(path).read()).model_copy(update={"digest": ""}) == make()
 
 
 @pytest.mark.parametrize("kept", [0, 1, 40, -1])

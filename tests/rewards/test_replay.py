@@ -11,7 +11,6 @@ from hands import group, recipe
 from pydantic import ValidationError
 
 from rewards.errors import RewardError
-from rewards.facts import graded
 from rewards.matrix import score_matrix
 from rewards.recipe import Recipe
 from rewards.replay import compare, groups
@@ -99,11 +98,3 @@ def test_scoring_a_small_group_imports_neither_numpy_nor_anything_heavy():
         "print(sorted({'numpy', 'torch', 'docker', 'openhands_aci', 'pygls'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
-
-
-def test_shadow_grades_that_arrive_later_are_put_on_the_attempts_of_their_tree():
-    sealed = group({"outcome": "tests_fail", "turns": [{"tree": "a"}, {"tree": "a"}, {"tree": "b"}]})[0].seal()
-    seen = graded(sealed, {"a": {"t0": True}, "b": {"t0": False}})
-    assert [turn.facts.tests for turn in seen.turns] == [{"t0": True}, None, {"t0": False}]
-    assert all(turn.facts.tests is None for turn in sealed.turns)
-    assert any(Recipe(recipe("verpo")).score([seen, seen]).valid)

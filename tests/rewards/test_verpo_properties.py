@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from hands import explain, flat, recipe, score, vectors
+from hands import explain, flat, group, recipe, score, vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -20,6 +20,7 @@ from rewards.aggregate.ssl import Tiers
 from rewards.aggregate.verpo import Verpo
 from rewards.errors import RewardError
 from rewards.facts import Grades, Suite
+from rewards.recipe import Recipe
 
 tables = st.integers(1, 7).flatmap(lambda width: st.lists(vectors(width), min_size=2, max_size=7))
 few = settings(max_examples=60, deadline=None)
@@ -27,8 +28,7 @@ few = settings(max_examples=60, deadline=None)
 
 def grades(rows: list[str]) -> Grades:
     names = tuple(f"t{j}" for j in range(len(rows[0])))
-    packed = tuple(bytes(digit == "1" for digit in row) for row in rows)
-    return Grades(names, packed, tuple((i, 0) for i in range(len(rows))))
+    return Grades(names, tuple(rows), tuple((i, 0) for i in range(len(rows))))
 
 
 @few
@@ -135,10 +135,10 @@ def test_plain_python_and_numpy_agree_to_the_last_bit(rows: list[str], sigma: fl
 def test_a_large_group_gives_the_same_bits_by_either_path():
     pytest.importorskip("numpy")
     rng = random.Random(3)
-    rows = tuple(bytes(rng.random() < (j + 1) / 81 for j in range(80)) for _ in range(600))
+    rows = tuple("".join("01"[rng.random() < (j + 1) / 81] for j in range(80)) for _ in range(600))
     assert len(rows) * 80 >= kernels.LARGE
     counts = kernels.passes(rows)
-    assert counts == [sum(column) for column in zip(*rows, strict=True)] and max(counts) > 510
+    assert counts == [column.count("1") for column in zip(*rows, strict=True)] and max(counts) > 510
     weights = Verpo().weights(counts, len(rows))
     assert kernels.weighted(rows, counts, weights) == kernels._weighted_plain(rows, counts, weights)
 
@@ -170,6 +170,21 @@ def test_f2p_without_the_two_lists_is_refused_by_name():
 def test_attempts_graded_on_different_tests_are_refused():
     with pytest.raises(ValidationError, match="equally long"):
         score(recipe("verpo"), {"outcome": "tests_fail", "turns": [{"tests": "1"}, {"tests": "11"}]})
+    one, two = group(*[{"outcome": "tests_fail", "turns": [{"tests": "10"}]}] * 2)
+    with pytest.raises(RewardError, match=r"sample 1: .* different tests \(t1\)"):
+        Recipe(recipe("verpo")).score([one, two.model_copy(update={"tests": ("t0", "t2")})])
+    with pytest.raises(RewardError, match="2 grades of 3 tests"):
+        Recipe(recipe("verpo")).score([t.model_copy(update={"tests": ("t0", "t1", "t2")}) for t in (one, two)])
+
+
+def test_the_order_in_which_tests_were_listed_does_not_matter():
+    one, two, three = group(*({"outcome": "tests_fail", "turns": [{"tests": t}]} for t in ("100", "110", "111")))
+    turn = two.turns[0]
+    facts = turn.facts.model_copy(update={"tests": "011"})
+    turned = turn.model_copy(update={"facts": facts})
+    other = two.model_copy(update={"tests": ("t2", "t1", "t0"), "turns": (turned,)})
+    scorer = Recipe(recipe("verpo"))
+    assert scorer.score([one, two, three]) == scorer.score([one, other, three])
 
 
 def test_an_attempt_without_grades_is_refused_by_name():
