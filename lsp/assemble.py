@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from lsp.canonical import bundle_id, digest, facts_id
+from lsp.canonical import digest, ids
 from lsp.errors import Code, LanserError
 from lsp.host import PYTHON_VERSION, Host
 from lsp.servers import find_program
@@ -73,8 +73,7 @@ def bundle(
 
 def seal(made: dict[str, Any]) -> dict[str, Any]:
     """``made`` with both ids set."""
-    made["factsId"] = facts_id(made)
-    made["bundleId"] = bundle_id(made)
+    made["bundleId"], made["factsId"] = ids(made)
     return made
 
 
@@ -126,7 +125,7 @@ def config_digest(session: Session) -> str:
     """Name of everything that configures the answers: profile, options, and the project's own files unless pinned."""
     options = session.options
     parts = {
-        "profile": session.profile.digest(),
+        "profile": session.profile.digest,
         "pinned": options.pinned,
         "python_version": options.python_version,
         "extra_paths": len(options.extra_paths),

@@ -8,9 +8,9 @@ whatever the order of their keys, and nothing volatile (times, pids, absolute pa
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
+from json.encoder import encode_basestring
 from typing import Any
 
 SAFE_INTEGER = 2**53 - 1
@@ -55,29 +55,42 @@ def facts_id(bundle: Mapping[str, Any]) -> str:
     return digest({key: bundle.get(key) for key in FACTS_DOMAIN})
 
 
+def ids(bundle: Mapping[str, Any]) -> tuple[str, str]:
+    """``bundleId`` and ``factsId`` in one go: the parts that they share are written once."""
+    domain = hashed_domain(bundle)
+    parts = {key: _write(value) for key, value in domain.items()}
+    return _joined(parts), _joined({key: parts[key] for key in FACTS_DOMAIN})
+
+
+def _joined(parts: Mapping[str, str]) -> str:
+    return digest_bytes(("{" + ",".join(f'"{key}":{parts[key]}' for key in sorted(parts)) + "}").encode())
+
+
 def _write(value: Any) -> str:
-    if value is None:
-        return "null"
-    if value is True or value is False:
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return _string(value)
-    if isinstance(value, int):
-        return _integer(value)
-    if isinstance(value, float):
-        return number(value)
-    if isinstance(value, Mapping):
-        return _object(value)
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(_write, value))}]"
-    raise ValueError(f"not a JSON value: {type(value).__name__}")
+    match value:
+        case str():
+            return _string(value)
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return _integer(value)
+        case float():
+            return number(value)
+        case dict() | Mapping():
+            return _object(value)
+        case list() | tuple():
+            return f"[{','.join([_write(item) for item in value])}]"
+        case _:
+            raise ValueError(f"not a JSON value: {type(value).__name__}")
 
 
 def _string(text: str) -> str:
-    if any(0xD800 <= ord(char) <= 0xDFFF for char in text):
+    if not text.isascii() and any(0xD800 <= ord(char) <= 0xDFFF for char in text):
         raise ValueError("a lone surrogate has no canonical form")
-    # json.dumps escapes exactly what RFC 8785 asks for, apart from U+007F, which both leave as it is.
-    return json.dumps(text, ensure_ascii=False)
+    # Python escapes exactly what RFC 8785 asks for, apart from U+007F, which both leave as it is.
+    return encode_basestring(text)
 
 
 def _integer(value: int) -> str:
@@ -90,8 +103,10 @@ def _object(value: Mapping[Any, Any]) -> str:
     for key in value:
         if not isinstance(key, str):
             raise ValueError(f"an object key must be a string, not {key!r}")
-    keys = sorted(value, key=lambda key: key.encode("utf-16-be", "surrogatepass"))
-    return "{" + ",".join(f"{_string(key)}:{_write(value[key])}" for key in keys) + "}"
+    # Code points and UTF-16 units sort alike as long as no key leaves ASCII.
+    plain = all(map(str.isascii, value))
+    keys = sorted(value) if plain else sorted(value, key=lambda key: key.encode("utf-16-be", "surrogatepass"))
+    return "{" + ",".join([f"{_string(key)}:{_write(value[key])}" for key in keys]) + "}"
 
 
 def number(value: float) -> str:

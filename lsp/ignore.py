@@ -19,6 +19,8 @@ NEVER = frozenset(
     | {".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis"}
 )
 """Folders that are never part of a workspace."""
+KEPT = 200_000
+"""Verdicts that are remembered."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,34 @@ class Rule:
         return path.startswith(prefix) and self.regex.fullmatch(path[len(prefix) :]) is not None
 
 
-def read_rules(folder: Path, base: str) -> tuple[Rule, ...]:
-    """The rules of one folder's ``.gitignore``; none when there is no readable file."""
+class Rules:
+    """The rules that hold in a folder, those of the folders above first. Remembers its verdicts: equal rules and
+    paths have equal ones.
+    """
+
+    def __init__(self, rules: tuple[Rule, ...] = ()) -> None:
+        self.rules = rules
+        self._known: dict[tuple[str, bool], bool] = {}
+
+    def ignore(self, path: str, folder: bool) -> bool:
+        """Whether the last rule that matches ``path`` ignores it."""
+        if not self.rules:
+            return False
+        if (known := self._known.get((path, folder))) is not None:
+            return known
+        if len(self._known) >= KEPT:
+            self._known.clear()
+        self._known[path, folder] = verdict = ignored(self.rules, path, folder)
+        return verdict
+
+
+NO_RULES = Rules()
+
+
+def read_rules(file: str, base: str) -> tuple[Rule, ...]:
+    """The rules of the ``.gitignore`` at ``file``, which lies in folder ``base``; none when it cannot be read."""
     try:
-        text = (folder / ".gitignore").read_text("utf-8", "replace")
+        text = Path(file).read_text("utf-8", "replace")
     except OSError:
         return ()
     return tuple(rule for line in text.splitlines() if (rule := parse(line, base)) is not None)

@@ -19,10 +19,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from lsp.errors import Code, LanserError
-from lsp.ignore import NEVER, Rule, ignored, read_rules
+from lsp.ignore import NEVER, NO_RULES, Rules, read_rules
 
 RACY_NS = 50_000_000
 """A time stamp younger than this at the scan is not trusted: twelve ticks of a 250 Hz clock."""
@@ -60,7 +61,11 @@ class Workspace:
     suffixes: tuple[str, ...]
     config_files: frozenset[str] = frozenset()
     """Names of files that configure the server, wherever they lie."""
-    entries: dict[str, Entry] = field(default_factory=dict)
+    entries: dict[str, Entry] = field(default_factory=dict[str, Entry])
+    _rules: dict[str, tuple[Signature | None, Rules, Rules]] = field(default_factory=dict[str, Any])
+    """By folder: signature of its ``.gitignore`` (``None`` while that is too young to be trusted), the rules above it,
+    and all that hold there.
+    """
 
     def __post_init__(self) -> None:
         self.root = Path(os.path.realpath(self.root))
@@ -71,7 +76,7 @@ class Workspace:
         """Bring :attr:`entries` up to the disk."""
         now = time.time_ns()
         fresh: dict[str, Entry] = {}
-        for path, full, info in self._walk():
+        for path, full, info in self._walk(now):
             entry = _entry(full, info, self.entries.get(path), now)
             if entry is not None:
                 fresh[path] = entry
@@ -116,28 +121,39 @@ class Workspace:
         except OSError as error:
             raise LanserError(Code.NOT_FOUND, f"cannot read {path}: {error.strerror}") from error
 
-    def _walk(self) -> Iterator[tuple[str, str, os.stat_result]]:
-        stack: list[tuple[str, str, tuple[Rule, ...]]] = [("", str(self.root), ())]
+    def _walk(self, now: int) -> Iterator[tuple[str, str, os.stat_result]]:
+        stack = [("", str(self.root), NO_RULES)]
         while stack:
             base, folder, rules = stack.pop()
-            rules += read_rules(Path(folder), base)
             try:
                 with os.scandir(folder) as found:
                     items = list(found)
             except OSError:
                 continue
+            rules = self._ignoring(base, items, rules, now)
             for item in items:
-                path = f"{base}/{item.name}" if base else item.name
+                name = item.name
+                path = f"{base}/{name}" if base else name
                 if item.is_dir(follow_symlinks=False):
-                    if item.name not in NEVER and not ignored(rules, path, folder=True):
+                    if name not in NEVER and not rules.ignore(path, folder=True):
                         stack.append((path, item.path, rules))
-                elif self._wanted(item.name) and not ignored(rules, path, folder=False):
+                elif (name.endswith(self.suffixes) or name in self.config_files) and not rules.ignore(path, False):
                     info = self._stat(item)
                     if info is not None:
                         yield path, item.path, info
 
-    def _wanted(self, name: str) -> bool:
-        return name.endswith(self.suffixes) or name in self.config_files
+    def _ignoring(self, base: str, items: list[os.DirEntry[str]], above: Rules, now: int) -> Rules:
+        """The rules of a folder: those above it with its own, which are read again only when the file changed."""
+        file = next((item for item in items if item.name == ".gitignore"), None)
+        info = self._stat(file) if file is not None else None
+        if file is None or info is None:
+            return above
+        known = self._rules.get(base)
+        if known is not None and known[1] is above and known[0] == _signature(info):
+            return known[2]
+        made = Rules(above.rules + read_rules(file.path, base))
+        self._rules[base] = (None if _young(info, now) else _signature(info), above, made)
+        return made
 
     def _stat(self, item: os.DirEntry[str]) -> os.stat_result | None:
         try:
@@ -169,8 +185,16 @@ def target_digest(paths: Iterable[str]) -> str:
     return f"sha256:{hashlib.sha256(chr(10).join(sorted(paths)).encode('utf-8', 'surrogateescape')).hexdigest()}"
 
 
+def _signature(info: os.stat_result) -> Signature:
+    return (info.st_mtime_ns, info.st_ctime_ns, info.st_size, info.st_ino, info.st_dev)
+
+
+def _young(info: os.stat_result, now: int) -> bool:
+    return max(info.st_mtime_ns, info.st_ctime_ns) > now - RACY_NS
+
+
 def _entry(full: str, info: os.stat_result, old: Entry | None, now: int) -> Entry | None:
-    signature = (info.st_mtime_ns, info.st_ctime_ns, info.st_size, info.st_ino, info.st_dev)
+    signature = _signature(info)
     if old is not None and old.signature == signature and not old.racy:
         return old
     try:
@@ -178,8 +202,7 @@ def _entry(full: str, info: os.stat_result, old: Entry | None, now: int) -> Entr
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
-    racy = max(info.st_mtime_ns, info.st_ctime_ns) > now - RACY_NS
-    return Entry(signature, f"sha256:{digest}", racy)
+    return Entry(signature, f"sha256:{digest}", _young(info, now))
 
 
 def compare(old: Mapping[str, str], new: Mapping[str, str]) -> Changes:

@@ -17,6 +17,7 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,6 +87,7 @@ class Profile:
     """What a reader of the bundle should know."""
     pin: Pin = Pin()
 
+    @cached_property
     def digest(self) -> str:
         """Name of everything above."""
         return digest(_plain(self))
