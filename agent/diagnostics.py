@@ -37,6 +37,8 @@ class Measured:
     suppressed: int
     bundle: str
     """Content name of the bundle."""
+    targets: str = ""
+    """Digest of the target set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,12 @@ class Lab:
         ask = self._ask(prepared, base, manifest, sandbox)
         return await self._trees.get((prepared.task.instance_id, tree), lambda: ask.measure(base.start, self.side))
 
+    def keep(self, bundle: Mapping[str, Any]) -> str:
+        """The content name of a bundle that a tool got, put into the side store without what differs from run to
+        run."""
+        kept = {key: value for key, value in bundle.items() if key != "meta"}
+        return self.side.put(kept) if self.side else content_name(kept)
+
     def _ask(self, prepared: Prepared, base: Base, manifest: Mapping[str, str], sandbox: Sandbox) -> _Ask:
         return _Ask(prepared.base, base.manifest, base.targets, manifest, sandbox)
 
@@ -116,11 +124,12 @@ class _Ask:
         kept = stable(bundle)
         name = side.put(kept) if side else content_name(kept)
         count = floor(start, _places(bundle), await self._texts())
-        return Measured(count, int(bundle["facts"].get("suppressed", 0)), name)
+        digest = str(bundle["facts"].get("targets", {}).get("digest", ""))
+        return Measured(count, int(bundle["facts"].get("suppressed", 0)), name, digest)
 
     async def _bundle(self) -> dict[str, Any] | None:
         try:
-            bundle = await self.sandbox.lsp("diag", severity="error", targets=list(self.targets))
+            bundle = await self.sandbox.lsp("diag", severity="error", paths=list(self.targets))
         except SandboxError:
             # Whether the sandbox is dead shows at the next action; a server that gives no answer is no failure.
             return None

@@ -13,34 +13,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from pydantic import ValidationError
-
+from agent import templates
+from agent.act import Actor, Done
 from agent.config import AgentConfig
-from agent.context import Window, cap
-from agent.errors import Fault, FormatError, Stop, ToolError, boundary
+from agent.context import SUMMARISE, Window, dropped, resumed
+from agent.errors import Fault, Stop, boundary
 from agent.facts import Tracker
 from agent.formats.format import Format
 from agent.patch import collect
 from agent.policy import Message, Policy, Sampled
 from agent.prompt import first_messages
 from agent.scrub import scrub
-from agent.tools.tool import Arguments, Result, Scene, Tool
-from agent.trajectory import Action, End, Facts, Key, Trajectory, Turn
+from agent.text import cap, fit
+from agent.tools.tool import Scene, Tool, Web
+from agent.trajectory import End, Key, Trajectory, Turn
 from sandbox.protocol import Sandbox
 from sandbox.task import Failure, Prepared
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What one answer did."""
-
-    action: Action | None
-    observation: str
-    facts: Facts
-    leave: Stop | Fault | None = None
-    """Why the episode is over with this turn."""
 
 
 class Episode:
@@ -57,15 +46,19 @@ class Episode:
         form: Format,
         tracker: Tracker,
         recorded: Sequence[Turn] = (),
+        web: Web | None = None,
     ) -> None:
         self._policy, self._key, self._config = policy, key, config
         self._task, self._base, self._sandbox = prepared.task, prepared.base, sandbox
-        self._tools, self._form, self._tracker, self._recorded = tools, form, tracker, recorded
+        self._form, self._tracker, self._recorded = form, tracker, recorded
         self._deadline = time.monotonic() + config.wall_s
-        self._scene = Scene(self._task, sandbox, config.command_s, self._deadline)
+        scene = Scene(self._task, sandbox, config.command_s, self._deadline, web or Web())
+        self._actor = Actor(form, tools, scene, tracker, self._tidy, config.format_errors)
         self._window = Window(config.max_context)
+        self._messages: tuple[Message, ...] = ()
+        self._opening: tuple[int, ...] = ()
         self._delta: tuple[int, ...] = ()
-        self._malformed = 0
+        self._fork = False
         self.turns: list[Turn] = []
 
     async def run(self) -> Trajectory:
@@ -81,50 +74,43 @@ class Episode:
 
     async def step(self) -> None:
         """One turn. Raises ``Stop`` when the episode is over and ``Fault`` when something broke."""
+        if not self._next_recorded():
+            await self._make_room()
         index = len(self.turns)
         self._check_budget(index)
-        self._window.extend(self._delta)
-        sampled = await self._sample(index)
-        self._window.extend(sampled.ids)
-        done = await self.act(sampled)
+        sampled = await self._draw(index)
+        done = await self._acted(index, sampled)
         self._record(index, sampled, done)
         if done.leave is not None:
             raise done.leave
         with boundary(Failure.INFRA):
-            self._delta = self._next_delta(index, sampled)
-
-    async def act(self, sampled: Sampled) -> Done:
-        """Parse, call the tool, take the facts."""
-        try:
-            action = self._form.parse(sampled.text, sampled.cut)
-        except FormatError as error:
-            return self._refused(str(error))
-        self._malformed = 0
-        try:
-            result = await self._use(action)
-            return Done(action, self._tidy(result.text), await self._tracker.after(result))
-        except ToolError as error:
-            return Done(action, self._tidy(str(error)), self._tracker.still(format_ok=True, tool_ok=False))
-        except Stop as stop:
-            return Done(action, "", self._tracker.still(format_ok=True, tool_ok=True), stop)
-        except Fault as fault:
-            # Kept for the replay. No tree: this turn was never finished.
-            return Done(action, "", Facts(format_ok=True, tool_ok=False), fault)
+            self._advance(index, sampled)
 
     # -- parts of a step ----------------------------------------------------------------------------------------------
 
     async def _begin(self) -> None:
         await self._tracker.start()
         with boundary(Failure.SANDBOX):
-            messages = await first_messages(self._task, self._sandbox, self._config, self._form)
+            self._messages = await first_messages(self._task, self._sandbox, self._config, self._form)
         with boundary(Failure.INFRA):
-            self._delta = self._recorded[0].prompt if self._recorded else self._policy.open(messages)
+            self._opening = self._recorded[0].prompt if self._recorded else self._policy.open(self._messages)
+        self._delta = self._opening
 
     def _check_budget(self, index: int) -> None:
         if index >= self._config.max_turns:
             raise Stop(End.TURNS, f"{index} turns")
         if time.monotonic() >= self._deadline:
             raise Stop(End.TIME, f"{self._config.wall_s:g} s are over")
+
+    async def _draw(self, index: int) -> Sampled:
+        """The next sample, in the window with what precedes it."""
+        if self._fork:
+            self._window.restart(self._delta)
+        else:
+            self._window.extend(self._delta)
+        sampled = await self._sample(index)
+        self._window.extend(sampled.ids)
+        return sampled
 
     async def _sample(self, index: int) -> Sampled:
         if index < len(self._recorded):
@@ -141,25 +127,24 @@ class Episode:
                 raise Stop(End.TIME, f"{self._config.wall_s:g} s were over while sampling") from None
             raise
 
-    async def _use(self, action: Action) -> Result:
-        tool = self._tools.get(action.tool)
-        if tool is None:
-            raise ToolError(f"error: there is no tool {action.tool}.")
-        args = _arguments(tool, action)
-        with boundary(Failure.TOOL):
-            return await tool.run(args, self._scene)
-
-    def _refused(self, message: str) -> Done:
-        self._malformed += 1
-        over = self._malformed >= self._config.format_errors
-        stop = Stop(End.FORMAT, f"{self._malformed} malformed answers in a row") if over else None
-        return Done(None, message, self._tracker.still(format_ok=False, tool_ok=False), stop)
+    async def _acted(self, index: int, sampled: Sampled) -> Done:
+        seen = self._next_recorded()
+        if seen is not None and seen.action == SUMMARISE:
+            return self._summed_up()
+        return await self._actor.act(sampled)
 
     def _tidy(self, text: str) -> str:
-        return cap(scrub(text), self._config.observation_chars)
+        short = cap(scrub(text), self._config.observation_chars)
+        budget = self._config.observation_tokens
+        return short if budget is None else fit(short, budget, self._count)
+
+    def _count(self, text: str) -> int:
+        """Tokens of a text in a message, without those that frame it."""
+        frame, framed = (len(self._policy.reply([Message(role="user", text=t)], False)) for t in ("", text))
+        return framed - frame
 
     def _record(self, index: int, sampled: Sampled, done: Done) -> None:
-        seen = self._recorded[index] if index < len(self._recorded) else None
+        seen = self._next_recorded()
         known = seen is not None and seen.facts.tree is not None
         turn = Turn(
             prompt=self._delta,
@@ -167,19 +152,65 @@ class Episode:
             logprobs=sampled.logprobs,
             text=sampled.text,
             cut=sampled.cut,
+            fork=self._fork,
             version=sampled.version,
-            action=done.action,
+            action=done.actions[0] if done.actions else None,
+            more=done.actions[1:],
             # What the policy saw stands, even where the fresh sandbox words it differently.
             observation=seen.observation if seen is not None and known else done.observation,
             facts=done.facts,
         )
         self.turns.append(turn)
 
-    def _next_delta(self, index: int, sampled: Sampled) -> tuple[int, ...]:
-        if index + 1 < len(self._recorded):
-            return self._recorded[index + 1].prompt
-        message = Message(role="user", text=self.turns[index].observation)
-        return self._policy.reply([message], sampled.cut)
+    def _next_recorded(self) -> Turn | None:
+        """The recorded turn that is acted out next."""
+        return self._recorded[len(self.turns)] if len(self.turns) < len(self._recorded) else None
+
+    def _advance(self, index: int, sampled: Sampled) -> None:
+        """What the next turn begins with."""
+        following, turn = self._next_recorded(), self.turns[index]
+        self._fork = turn.action == SUMMARISE if following is None else following.fork
+        if following is not None:
+            self._delta = following.prompt
+        elif self._fork:
+            self._delta = resumed(self._policy, self._messages, turn.text, self.turns[index - 1].observation)
+        else:
+            self._delta = self._policy.reply([Message(role="user", text=turn.observation)], sampled.cut)
+
+    # -- the end of the window ----------------------------------------------------------------------------------------
+
+    async def _make_room(self) -> None:
+        """Rewrite history when the next turn would not have its full budget. Raises as :meth:`step`."""
+        config, ask = self._config, 0
+        if config.overflow == "stop" or not self.turns:
+            return
+        if config.overflow == "summarise":
+            ask = config.max_tokens + len(self._request())
+        if self._fork or self._window.holds(len(self._delta) + config.max_tokens + ask):
+            return
+        with boundary(Failure.INFRA):
+            if config.overflow == "summarise":
+                await self._summarise()
+                return
+            shorter = dropped(self._policy, self._opening, self.turns, config.max_context, config.max_tokens)
+            if len(shorter) < len(self._window.ids) + len(self._delta):
+                self._delta, self._fork = shorter, True
+
+    async def _summarise(self) -> None:
+        """A turn that sums up; the next one goes on from it."""
+        index = len(self.turns)
+        self._check_budget(index)
+        self._delta = self._request()
+        sampled = await self._draw(index)
+        self._record(index, sampled, self._summed_up())
+        self._advance(index, sampled)
+
+    def _request(self) -> tuple[int, ...]:
+        text = templates.load(self._config.prompt).summary
+        return self._policy.reply([Message(role="user", text=text)], self.turns[-1].cut)
+
+    def _summed_up(self) -> Done:
+        return Done((SUMMARISE,), "", self._tracker.still(format_ok=True, tool_ok=True))
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -205,12 +236,3 @@ class Episode:
             base_diagnostics=measured.count if measured else None,
             patch=patch,
         )
-
-
-def _arguments(tool: Tool, action: Action) -> Arguments:
-    try:
-        return tool.Args.model_validate(action.args)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "arguments"
-        raise ToolError(f"error: {action.tool}: {where}: {first['msg']}.") from None

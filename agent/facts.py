@@ -66,9 +66,10 @@ class Tracker:
             attempt=new,
             diagnostics=measured.count if measured else None,
             suppressed=measured.suppressed if measured else None,
+            targets=measured.targets if measured else None,
             confidence=result.confidence,
             safe=result.safe,
-            bundle=measured.bundle if measured else None,
+            bundle=measured.bundle if measured else self._lab.keep(result.bundle) if result.bundle else None,
         )
 
     async def _measure(self) -> Measured | None:

@@ -23,6 +23,7 @@ from agent.formats import make
 from agent.once import Once
 from agent.policy import Policy
 from agent.shadow import Attempts, shadowed
+from agent.tools.tool import Web
 from agent.trajectory import End, Key, Trajectory, Turn
 from sandbox.protocol import Backend, Limits, Sandbox, Spec
 from sandbox.task import Failure, Prepared, Status, Task, TaskSource, Verdict
@@ -39,12 +40,18 @@ class Scaffold:
     limits: Limits = field(default_factory=Limits)
     side: SideStore | None = None
     """Where bundles go; ``None`` keeps their digests only."""
+    online: bool = False
+    """Whether the sandboxes' policy lets an episode reach the network."""
     _lab: Lab = field(init=False)
     _prepared: Once[str, Prepared] = field(default_factory=Once[str, Prepared])
     _attempts: dict[Key, Attempts] = field(default_factory=dict[Key, Attempts])
     """Of the episodes that are not graded yet, where shadow grading is on."""
 
     def __post_init__(self) -> None:
+        """Refuses what no episode could be played with. Raises ``ValueError`` with one sentence."""
+        if "web_search" in self.config.tools and not self.online:
+            raise ValueError("the tool 'web_search' is refused where sandboxes are offline; take it out of agent.tools")
+        tools.load(self.config.tools)
         self._lab = Lab(self.config.diagnostics, self.side)
 
     async def play(self, task: Task, policy: Policy, key: Key, recorded: Sequence[Turn] = ()) -> Trajectory:
@@ -148,6 +155,7 @@ class Scaffold:
             site=prepared.site,
             source_root=prepared.task.source_root,
             image=prepared.image,
+            python=prepared.python,
             limits=self.limits,
             editor=bool({"edit", "rewrite"} & {*self.config.tools}),
         )
@@ -158,7 +166,8 @@ class Scaffold:
         loaded = tools.load(self.config.tools)
         form = make(self.config.format, loaded)
         tracker = Tracker(prepared, sandbox, self._lab, self._attempts.get(key))
-        return Episode(policy, prepared, sandbox, key, self.config, loaded, form, tracker, recorded)
+        web = Web(self.config.web_endpoint, offline=not self.online)
+        return Episode(policy, prepared, sandbox, key, self.config, loaded, form, tracker, recorded, web)
 
 
 def _failed(task: Task, policy: Policy, key: Key, fault: Fault) -> Trajectory:

@@ -17,10 +17,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from agent.errors import FormatError
+from agent.formats.format import decode
+from agent.tools.describe import arguments
 from agent.tools.tool import Tool
 from agent.trajectory import Action
 
@@ -40,11 +43,14 @@ class _Block:
 class Fenced:
     """The parser and the renderer over one set of tools."""
 
+    name: ClassVar[str] = "fenced"
+    parallel: ClassVar[bool] = False
+
     def __init__(self, tools: Mapping[str, Tool]) -> None:
         self._tools = tools
         self._owner = {fence: tool for tool in tools.values() for fence in tool.fences}
 
-    def parse(self, text: str, cut: bool) -> Action:
+    def parse(self, text: str, cut: bool) -> tuple[Action, ...]:
         blocks = list(self._blocks(text))
         if not blocks:
             raise FormatError(f"error: no action found. Answer with one {self._menu()} block.")
@@ -52,9 +58,10 @@ class Fenced:
             raise FormatError(f"error: {len(blocks)} actions found. Answer with exactly one block.")
         if cut and not blocks[0].closed:
             raise FormatError("error: the answer was too long and its block was cut. Answer with one short block.")
-        return self._action(blocks[0])
+        return (self._action(blocks[0]),)
 
-    def render(self, action: Action) -> str:
+    def render(self, *actions: Action) -> str:
+        (action,) = actions
         tool = self._tools[action.tool]
         args = dict(action.args)
         info = str(args.pop(tool.info)) if tool.info and args.get(tool.info) is not None else ""
@@ -66,8 +73,14 @@ class Fenced:
         head = f"{ticks}{tool.fences[0]}{' ' if info else ''}{info}"
         return f"{head}\n{body}\n{ticks}" if body else f"{head}\n{ticks}"
 
+    def observe(self, texts: Sequence[str]) -> str:
+        return "\n".join(texts)
+
     def help(self) -> str:
-        return "\n".join(f"* ```{tool.fences[0]}: {tool.help}" for tool in self._tools.values())
+        tools = "\n".join(f"* ```{tool.fences[0]}: {tool.help}{_body(tool)}" for tool in self._tools.values())
+        return (
+            f"An action is one fenced block. Its first line names the tool:\n{tools}\nWrite exactly one block a turn."
+        )
 
     def _menu(self) -> str:
         return " or ".join(f"```{tool.fences[0]}" for tool in self._tools.values())
@@ -110,14 +123,20 @@ class Fenced:
         return Action(tool=tool.name, args=args)
 
 
-def _json(block: _Block) -> dict[str, object]:
+def _body(tool: Tool) -> str:
+    """What the block of a tool holds, where its help does not end the matter."""
+    if tool.body is not None:
+        return f" (the block is the {tool.body}; {tool.info} may follow the fence)" if tool.info else ""
+    return f" (a JSON object: {arguments(tool)})" if tool.Args.model_fields else ""
+
+
+def _json(block: _Block) -> dict[str, Any]:
     if not block.body.strip():
         return {}
-    try:
-        value = json.loads(block.body)
-    except (ValueError, RecursionError) as error:
-        reason = getattr(error, "msg", "too deep")
-        raise FormatError(f"error: the body of ```{block.fence} is not valid JSON: {reason}.") from None
+    what = f"the body of ```{block.fence}"
+    value, end = decode(block.body, 0, what)
+    if block.body[end:].strip():
+        raise FormatError(f"error: {what} is not valid JSON: more follows the object.")
     if not isinstance(value, dict):
-        raise FormatError(f"error: the body of ```{block.fence} has to be a JSON object.")
+        raise FormatError(f"error: {what} has to be a JSON object.")
     return value

@@ -20,6 +20,10 @@ BUILT_IN = {
     "bash": "agent.tools.bash:Bash",
     "edit": "agent.tools.edit:Edit",
     "rewrite": "agent.tools.rewrite:Rewrite",
+    "lsp": "agent.tools.lsp:Lsp",
+    "search": "agent.tools.search:Search",
+    "test": "agent.tools.test:Test",
+    "web_search": "agent.tools.web:WebSearch",
     "submit": "agent.tools.submit:Submit",
 }
 
@@ -31,6 +35,8 @@ def check_names(names: Sequence[str]) -> None:
         raise ValueError(f"the tool '{twice[0]}' is listed twice; a tool's name is its identity, list it once")
     if "submit" not in names:
         raise ValueError("no episode can succeed without the tool 'submit'; add it to agent.tools")
+    if "summarise" in names:
+        raise ValueError("no tool may be called 'summarise': so is called the turn that sums up; rename it")
     for name in names:
         _place(name)
 

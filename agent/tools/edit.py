@@ -12,6 +12,7 @@ from agent.tools.tool import Arguments, Result, Scene
 
 class EditArgs(Arguments):
     command: Literal["view", "create", "str_replace", "insert", "undo_edit"]
+    """One of OHEditor's five."""
     path: str = Field(min_length=1)
     """Relative to the repository's root."""
     file_text: str | None = None
@@ -33,10 +34,7 @@ class Edit:
     fences: ClassVar[tuple[str, ...]] = ("edit",)
     body: ClassVar[str | None] = None
     info: ClassVar[str | None] = None
-    help: ClassVar[str] = (
-        "edit a file: a JSON object with command (view, create, str_replace, insert, undo_edit), path, "
-        "and file_text, old_str and new_str, insert_line, or view_range"
-    )
+    help: ClassVar[str] = "view or edit a file"
     Args: ClassVar[type[Arguments]] = EditArgs
 
     async def run(self, args: Arguments, scene: Scene) -> Result:

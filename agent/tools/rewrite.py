@@ -27,10 +27,7 @@ class Rewrite:
     fences: ClassVar[tuple[str, ...]] = ("python", "py")
     body: ClassVar[str | None] = "code"
     info: ClassVar[str | None] = "target"
-    help: ClassVar[str] = (
-        "replace a whole function: the block is its new text; another function than the one shown is named after "
-        "`python` as path/to/module.py::qualname"
-    )
+    help: ClassVar[str] = "replace a whole function, the one shown or the one that target names, by its new text"
     Args: ClassVar[type[Arguments]] = RewriteArgs
 
     async def run(self, args: Arguments, scene: Scene) -> Result:

@@ -20,7 +20,7 @@ class Submit:
     fences: ClassVar[tuple[str, ...]] = ("submit",)
     body: ClassVar[str | None] = None
     info: ClassVar[str | None] = None
-    help: ClassVar[str] = "hand in the repository as it is now and end the task; the block is empty"
+    help: ClassVar[str] = "hand in the repository as it is now and end the task"
     Args: ClassVar[type[Arguments]] = SubmitArgs
 
     async def run(self, args: Arguments, scene: Scene) -> Result:

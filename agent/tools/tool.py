@@ -13,9 +13,23 @@ from sandbox.task import Task
 
 
 class Arguments(BaseModel):
-    """Base of every argument model: an argument that the tool does not know is refused, not ignored."""
+    """Base of every argument model: an argument that the tool does not know is refused, not ignored. Docstrings under
+    the fields are their descriptions in the schema, the prompt and the reference (``agent.tools.describe``)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """What an episode may ask of the web."""
+
+    endpoint: str | None = None
+    """A SearXNG instance; ``None``: none is configured."""
+    offline: bool = True
+    """The sandbox's policy: no network, so no search either."""
+
+
+_NO_WEB = Web()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +42,8 @@ class Scene:
     """Time-out of one command in seconds."""
     deadline: float = field(default_factory=lambda: float("inf"))
     """``time.monotonic()`` at which the episode's wall clock runs out."""
+
+    web: Web = _NO_WEB
 
     def seconds(self) -> float:
         """What a command started now may take: at least a second, so that a late command fails by itself."""
@@ -63,7 +79,7 @@ class Tool(Protocol):
     info: ClassVar[str | None]
     """The argument that the rest of the info string fills, when there is one."""
     help: ClassVar[str]
-    """One line for the prompt."""
+    """What it does, in one line for the prompt; the arguments are described by ``Args``."""
     Args: ClassVar[type[Arguments]]
 
     async def run(self, args: Arguments, scene: Scene) -> Result:

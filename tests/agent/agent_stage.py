@@ -6,10 +6,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.chat import ByteTokenizer, Chat
 from agent.config import AgentConfig
 from agent.doubles import ExactGrader, Shelf
+from agent.policy import Policy, Sampled
 from agent.scaffold import Scaffold
-from agent.scripted import scripted
+from agent.scripted import ScriptedPolicy, scripted
 from agent.trajectory import Key, Trajectory
 from sandbox.grading.diff import diff
 from sandbox.grading.tree import Entry, write_tree
@@ -111,3 +113,48 @@ def make_site(folder: Path) -> None:
             shutil.copytree(source.parent, folder / name, ignore=ignored, dirs_exist_ok=True)
         else:
             shutil.copy(source, folder / source.name)
+
+
+CHAT = Chat(ByteTokenizer())
+
+
+def says(*texts: str) -> ScriptedPolicy:
+    """A policy that answers these texts in order, the last one over and over."""
+    return ScriptedPolicy("says", lambda _, turn: texts[min(turn, len(texts) - 1)], CHAT)
+
+
+async def play(stage: Stage, policy: Policy, **config: object) -> Trajectory:
+    return await stage.scaffold(**config).play_with_retries(stage.prepared.task, policy, key())
+
+
+def spelled(ids: tuple[int, ...]) -> str:
+    """Byte tokens as text, control tokens by their names."""
+    named = {256: "<|im_start|>", 257: "<|im_end|>"}
+    return bytes(b for i in ids for b in named.get(i, "").encode() or bytes([i])).decode()
+
+
+def context(trajectory: Trajectory) -> str:
+    (segment,) = trajectory.segments()
+    return spelled(segment.ids)
+
+
+@dataclass
+class Witness:
+    """A policy that keeps what it was shown."""
+
+    inner: ScriptedPolicy
+    shown: list[tuple[int, ...]]
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    def open(self, messages: object) -> tuple[int, ...]:
+        return self.inner.open(messages)  # type: ignore[arg-type]
+
+    def reply(self, messages: object, cut: bool) -> tuple[int, ...]:
+        return self.inner.reply(messages, cut)  # type: ignore[arg-type]
+
+    async def sample(self, context: tuple[int, ...], key: Key, turn: int, max_tokens: int) -> Sampled:
+        self.shown.append(tuple(context))
+        return await self.inner.sample(context, key, turn, max_tokens)

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.chat import ByteTokenizer, Chat
-from agent.context import cap, fence
 from agent.policy import Message
 from agent.scrub import scrub
+from agent.text import cap, fence
 
 CHAT = Chat(ByteTokenizer())
 MESSAGES = st.lists(st.builds(Message, role=st.sampled_from(["system", "user"]), text=st.text(max_size=40)), max_size=3)

@@ -26,7 +26,7 @@ from agent.view import episode, listing, visible
         ({"tools": ["submit", "bash", "bash"]}, "'bash' is listed twice"),
         ({"tools": ["bash"]}, "add it to agent.tools"),
         ({"tools": ["submit", "bahs"]}, "did you mean 'bash'"),
-        ({"tools": ["submit", "teleport"]}, "there are: bash, edit, rewrite, submit"),
+        ({"tools": ["submit", "teleport"]}, "there are: bash, edit, rewrite, lsp, search"),
         ({"max_turn": 3}, "Extra inputs"),
         ({"max_turns": 0}, "greater than or equal to 1"),
         ({"format": "yaml"}, "fenced"),

@@ -53,14 +53,14 @@ ACTIONS = st.one_of(
 @given(ACTIONS, st.sampled_from(["", "I think so.\n", "First\n\n"]), st.sampled_from(["", "\nThat is all."]))
 @settings(max_examples=400, deadline=None)
 def test_what_is_rendered_parses_back_with_text_around_it(action: Action, before: str, after: str) -> None:
-    assert FORM.parse(before + FORM.render(action) + after, cut=False) == action
+    assert FORM.parse(before + FORM.render(action) + after, cut=False) == (action,)
 
 
 @given(TEXTS, st.booleans())
 @settings(max_examples=600, deadline=None)
 def test_any_text_is_an_action_or_a_format_error_with_a_sentence(text: str, cut: bool) -> None:
     try:
-        action = FORM.parse(text, cut)
+        (action,) = FORM.parse(text, cut)
     except FormatError as error:
         assert str(error).startswith("error: ") and str(error).endswith(".")
     else:
@@ -68,14 +68,14 @@ def test_any_text_is_an_action_or_a_format_error_with_a_sentence(text: str, cut:
 
 
 def test_an_open_block_counts_when_the_answer_ended_by_itself() -> None:
-    assert FORM.parse("```submit", cut=False) == Action(tool="submit")
-    assert FORM.parse("```bash\nls", cut=False) == Action(tool="bash", args={"command": "ls"})
+    assert FORM.parse("```submit", cut=False) == (Action(tool="submit"),)
+    assert FORM.parse("```bash\nls", cut=False) == (Action(tool="bash", args={"command": "ls"}),)
 
 
 def test_an_open_block_of_a_cut_answer_is_refused_but_a_closed_one_counts() -> None:
     with pytest.raises(FormatError, match="cut"):
         FORM.parse("```bash\nrm -r build", cut=True)
-    assert FORM.parse("```bash\nls\n```\nand then", cut=True).tool == "bash"
+    assert FORM.parse("```bash\nls\n```\nand then", cut=True)[0].tool == "bash"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_what_is_not_exactly_one_action_is_told_why(text: str, reason: str) -> N
 
 def test_blocks_that_name_no_tool_are_prose() -> None:
     text = "The output was\n```text\nboom\n```\nso\n```py\ndef f(): pass\n```"
-    assert FORM.parse(text, cut=False) == Action(tool="rewrite", args={"code": "def f(): pass"})
+    assert FORM.parse(text, cut=False) == (Action(tool="rewrite", args={"code": "def f(): pass"}),)
 
 
 def test_the_shortest_action_is_the_submission() -> None:
