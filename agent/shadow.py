@@ -8,14 +8,15 @@ trajectory is masked, never taken for one whose tests failed.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from agent.errors import Fault
+from agent.errors import boundary
 from agent.patch import collect
 from agent.trajectory import Trajectory, Turn
+from sandbox.grading.shadow import digits, listed
 from sandbox.protocol import Sandbox
-from sandbox.task import Failure, Prepared, Status, Task, Verdict
+from sandbox.task import Failure, Prepared, Task, Verdict
 
 
 @dataclass(slots=True)
@@ -40,26 +41,15 @@ async def shadowed(
 ) -> Trajectory:
     """The trajectory with the tests' names and the test vector of each attempt that was noted.
 
-    Raises :class:`Fault` where one cannot be graded.
+    Raises :class:`~agent.errors.Fault` where one cannot be graded.
     """
-    tests = tuple(dict.fromkeys((*task.FAIL_TO_PASS, *task.PASS_TO_PASS)))
+    tests = listed(task)
     turns: list[Turn] = []
     for turn in trajectory.turns:
         patch = attempts.patches.get(turn.facts.tree or "") if turn.facts.attempt else None
         if patch is not None:
-            digits = vector(tests, await verdict(patch))
-            turn = turn.model_copy(update={"facts": turn.facts.model_copy(update={"tests": digits})})
+            with boundary(Failure.GRADER):
+                passed = digits(tests, await verdict(patch))
+            turn = turn.model_copy(update={"facts": turn.facts.model_copy(update={"tests": passed})})
         turns.append(turn)
     return trajectory.model_copy(update={"turns": tuple(turns), "tests": tests})
-
-
-def vector(tests: Sequence[str], verdict: Verdict) -> str:
-    """One digit per test: 1 passed.
-
-    An attempt that tampers, or is flagged, passes none: what a grade earns no credit for, an attempt does not either
-    (rewards.md, section 5.7). Raises :class:`Fault` for a grading that infrastructure ended.
-    """
-    if verdict.status is Status.INFRA:
-        raise Fault(Failure.GRADER, f"an attempt could not be graded: {verdict.detail}")
-    honest = verdict.status is not Status.TAMPERED and not verdict.flags
-    return "".join(str(int(honest and verdict.results.get(test, False))) for test in tests)

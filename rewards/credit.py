@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -22,6 +24,8 @@ class Credit(BaseModel):
     """Per critic (and ``outcome``): its value for each trajectory before gating."""
     turn_parts: dict[str, tuple[tuple[float, ...], ...]] = {}
     """Per turn channel, by its source: A_turn of each turn, before ``beta``."""
+    betas: dict[str, float] = {}
+    """Weight of each turn channel in the fused advantage."""
     gate: tuple[bool, ...] = ()
     """Whether the gate let step rewards count, per trajectory."""
     degenerate: bool = False
@@ -31,6 +35,11 @@ class Credit(BaseModel):
     def carries(self) -> bool:
         """Some turn has a non-zero advantage: the group teaches something."""
         return any(value != 0.0 for row in self.turns for value in row)
+
+    def added(self, place: int) -> list[float]:
+        """What turn credit adds to the advantage of each turn of one trajectory: the sum of beta * A_turn."""
+        parts = [[self.betas[name] * value for value in rows[place]] for name, rows in self.turn_parts.items()]
+        return [math.fsum(column) for column in zip(*parts, strict=True)] or [0.0] * len(self.turns[place])
 
     @property
     def turn_signal(self) -> float:

@@ -91,6 +91,7 @@ class Recipe:
             turns=_per_turn(group, seen, fused),
             parts=self._parts(seen, channels),
             turn_parts={name: _per_turn(group, seen, part) for name, part in parts.items()},
+            betas={channel.source.kind: channel.beta for channel in self.config.turns},
             gate=_spread(seen, [one.open for one in combined], False),
             degenerate=flat,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -20,6 +21,8 @@ class Scored:
 
     groups: tuple[Sequence[Trajectory], ...]
     credits: tuple[Credit, ...]
+    seconds: float = 0.0
+    """Wall time of the whole reward stage."""
 
     @property
     def rows(self) -> list[Row]:
@@ -45,9 +48,24 @@ class Scored:
             "degenerate_share": mean(credit.degenerate for credit in self.credits),
             "gate_share": mean(gates) if gates else None,
             "parts": self._parts(),
+            **self._turn_credit(),
             "turns": mean(len(trajectory.turns) for trajectory in episodes),
             "sampled": sampled(episodes),
         }
+
+    def _turn_credit(self) -> dict[str, float]:
+        """The turn credit that reaches the loss: ``turn_signal``, the share of the loss's tokens whose turn has any,
+        and ``turn_size``, its mean magnitude over all of them."""
+        tokens, told, size = 0, 0, 0.0
+        for group, credit in zip(self.groups, self.credits, strict=True):
+            for place, one in enumerate(group):
+                if dead(credit) or not credit.valid[place]:
+                    continue
+                for turn, added in zip(one.turns, credit.added(place), strict=True):
+                    tokens += len(turn.sampled)
+                    told += len(turn.sampled) * (added != 0.0)
+                    size += len(turn.sampled) * abs(added)
+        return {"turn_signal": told / max(1, tokens), "turn_size": size / max(1, tokens)}
 
     def _parts(self) -> dict[str, float]:
         """Mean of each critic before gating, over valid trajectories."""
@@ -66,5 +84,7 @@ class Scored:
 
 def score(trajectories: Sequence[Trajectory], size: int, scorer: Scorer) -> Scored:
     """Credit for consecutive groups of ``size`` trajectories."""
+    began = time.perf_counter()
     groups = tuple(trajectories[i : i + size] for i in range(0, len(trajectories), size))
-    return Scored(groups, tuple(scorer.score(group) for group in groups))
+    credits = tuple(scorer.score(group) for group in groups)
+    return Scored(groups, credits, time.perf_counter() - began)

@@ -17,6 +17,7 @@ from typing import Any
 
 from agent.store import Store
 from agent.trajectory import Outcome, Trajectory
+from trainers.auditor import report
 from trainers.checkpoint import State
 from trainers.metrics import read
 from trainers.statistics import Estimate, difference
@@ -46,6 +47,7 @@ def summarise(run: Path, state: State) -> dict[str, Any]:
             for earlier, later in combinations(played, 2)
         },
         "training": training(records),
+        "audit": report(records),
         "warm_start_batches": state.batch,
         "seconds": {**state.seconds, "all": state.elapsed},
         "config": state.config,
@@ -99,6 +101,8 @@ def training(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "rates": shares(count),
         "dead_share": _mean([record["dead_share"] for record in steps]),
         "degenerate_share": _mean([record["degenerate_share"] for record in steps]),
+        "turn_signal": _mean([record["turn_signal"] for record in steps if "turn_signal" in record]),
+        "reward_share": _mean([r["timing"]["reward_share"] for r in steps if "reward_share" in r["timing"]]),
         "sampled_tokens": sum(record["sampled"] for record in steps),
         "seconds": timing,
     }
@@ -133,6 +137,7 @@ def table(found: Mapping[str, Any]) -> list[str]:
     for pair, change in found["resolve_differences"].items():
         if change:
             out.append(f"resolve rate {pair}: {change['value']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}]")
+    out += [f"audit: {warning}" for warning in found["audit"]["warnings"]]
     return [*out, found["finding"]]
 
 

@@ -54,6 +54,13 @@ def oscillates(rng: random.Random, progress: float) -> dict[str, Any]:
     return {"outcome": "tests_fail", "diagnostics": 1, "turns": turns}
 
 
+def talks_itself_up(rng: random.Random, progress: float) -> dict[str, Any]:
+    """Well-formed turns are paid, so ever longer episodes of them pay more; the outcome stays what it was."""
+    length = rng.randint(1, 2 + round(10 * progress))
+    turns = [{"format_ok": False}] * 2 + [{"format_ok": True}] * length
+    return {"outcome": "tests_fail", "turns": turns}
+
+
 def farms_partial_tests(rng: random.Random, progress: float) -> dict[str, Any]:
     """Reaches some tests early, then idles without ever solving the task."""
     tests = "1110" if rng.random() < progress else "1000"
@@ -73,6 +80,9 @@ HACKS = [
     (oscillates, "g_ra", "critic 'diagnostics'"),
     (farms_partial_tests, "verpo", "critic 'tests'"),
     (kills_its_sandbox, "g_ra", "critic 'infra'"),
+    (kills_its_sandbox, "g_ra", "the outcome rises because bad episodes are masked"),
+    (talks_itself_up, "g_ra", "critic 'turns': longer episodes are paid"),
+    (talks_itself_up, "g_ra", "critic 'tokens': more tokens are paid"),
 ]
 
 
@@ -111,6 +121,18 @@ def test_flags_and_suppressions_are_reported():
 
 def test_a_short_run_is_not_judged():
     assert run(farms_format, "d_ra", steps=4).warnings() == []
+
+
+def test_a_warning_is_news_once_whatever_its_numbers():
+    audit = run(kills_its_sandbox, "g_ra")
+    assert any("critic 'infra'" in one for one in audit.news())
+    again = list(audit.steps)
+    audit.steps += again[-3:]
+    assert any("critic 'infra'" in one for one in audit.warnings()) and audit.news() == []
+    audit.steps.clear()
+    assert audit.news() == []
+    audit.steps += again
+    assert any("critic 'infra'" in one for one in audit.news())
 
 
 def test_slopes_trends_and_correlations():
