@@ -15,6 +15,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,18 +23,30 @@ from typing import Any
 
 from lsp.canonical import digest
 from lsp.errors import Code, LanserError
+from lsp.servers import load
 
 IDLE_S = 3600.0
 START_S = 60.0
 LINE_LIMIT = 256 * 1024 * 1024
+NAME = 24
+"""Letters of a socket's name."""
+LONGEST = 107
+"""Bytes that the path of a Unix socket may have on Linux."""
 
 
 def folder() -> Path:
-    """Where sockets lie: a private folder of this user."""
-    base = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/lanser-{os.getuid()}"
+    """Where sockets lie: a private folder of this user, below ``XDG_RUNTIME_DIR`` unless that is too long for one."""
+    short = f"/tmp/lanser-{os.getuid()}"
+    base = os.environ.get("XDG_RUNTIME_DIR") or short
+    if len(os.fsencode(f"{base}/lanser/")) + NAME + len(".sock") > LONGEST:
+        base = f"{short}/{digest(base)[7:19]}"
     place = Path(base) / "lanser"
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    info = place.stat()
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        info = place.stat()
+    except OSError as error:
+        message = f"no folder for the daemon's socket, {place}: {error.strerror}; set XDG_RUNTIME_DIR to one of yours"
+        raise LanserError(Code.FS_PERMISSIONS, message) from error
     if info.st_uid != os.getuid() or info.st_mode & 0o077:
         raise LanserError(Code.FS_PERMISSIONS, f"{place} is not private to this user; remove it or set XDG_RUNTIME_DIR")
     return place
@@ -41,7 +54,8 @@ def folder() -> Path:
 
 def socket_path(workspace: str, server: str, timeout: float) -> Path:
     """The socket of one daemon."""
-    name = digest({"workspace": os.path.realpath(workspace), "server": server, "timeout": timeout})[7:31]
+    server = os.path.realpath(server) if server.endswith(".toml") else server
+    name = digest({"workspace": os.path.realpath(workspace), "server": server, "timeout": timeout})[7 : 7 + NAME]
     return folder() / f"{name}.sock"
 
 
@@ -65,22 +79,42 @@ def ask(path: Path, message: Mapping[str, Any], timeout: float) -> dict[str, Any
     return json.loads(line) if line else None
 
 
+def listens(path: Path) -> bool:
+    """Whether somebody accepts connections on ``path``."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+        try:
+            link.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
 def start(workspace: str, server: str, timeout: float) -> dict[str, Any]:
     """Start a daemon unless one answers; its status. ``LS_TIMEOUT`` when it does not come up."""
+    load(server)
     path = socket_path(workspace, server, timeout)
     status = ask(path, {"cmd": "status"}, START_S)
     if status is not None:
         return status
     command = [sys.executable, "-m", "lsp.daemon", os.path.realpath(workspace), server, str(timeout), str(path)]
     null = subprocess.DEVNULL
-    subprocess.Popen(command, stdin=null, stdout=null, stderr=null, start_new_session=True)
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        time.sleep(0.05)
-        status = ask(path, {"cmd": "status"}, START_S)
-        if status is not None:
-            return status
-    raise LanserError(Code.LS_TIMEOUT, f"the daemon did not come up within {START_S:g} s")
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdin=null, stdout=null, stderr=said, start_new_session=True)
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.05)
+            status = ask(path, {"cmd": "status"}, START_S)
+            if status is not None:
+                return status
+        if process.poll() is None:
+            raise LanserError(Code.LS_TIMEOUT, f"the daemon did not come up within {START_S:g} s")
+        said.seek(0)
+        reason = said.read().decode("utf-8", "replace").strip().splitlines()[-1:] or ["no reason given"]
+    # Of two that were started at once, the one that came second ends; the other one answers.
+    status = ask(path, {"cmd": "status"}, START_S)
+    if status is None:
+        raise LanserError(Code.LS_CRASH, f"the daemon ended at once: {reason[0]}")
+    return status
 
 
 class Daemon:
@@ -98,9 +132,10 @@ class Daemon:
         self.remembered = 0
 
     async def serve(self) -> None:
-        """Until stopped or idle."""
-        with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()
+        """Until stopped or idle. ``BAD_INPUT`` when another one listens there."""
+        if listens(self._path):
+            raise LanserError(Code.BAD_INPUT, f"a daemon listens on {self._path} already")
+        self._path.unlink(missing_ok=True)
         old = os.umask(0o177)
         try:
             server = await asyncio.start_unix_server(self._client, str(self._path), limit=LINE_LIMIT)
@@ -185,4 +220,7 @@ async def main(workspace: str, server: str, timeout: float, path: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4]))
+    try:
+        asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4]))
+    except (LanserError, OSError) as error:
+        sys.exit(f"{error}")

@@ -26,7 +26,7 @@ from lsp.positions import Text
 from lsp.servers import Profile
 from lsp.snapshots import Snapshots
 from lsp.text import decode
-from lsp.workspace import Changes, Workspace, uri_to_path
+from lsp.workspace import JOURNAL, SUFFIX, Changes, Workspace, uri_to_path
 
 TRIES = 8
 """How often an answer that a change overtook is asked for again."""
@@ -129,6 +129,7 @@ class Session:
         return document.text
 
     async def _fresh(self, paths: list[str] | None) -> Host:
+        self._recover()
         self.workspace.scan()
         if self._host is not None and self._host.client.alive:
             changes = self.documents.pending()
@@ -154,6 +155,13 @@ class Session:
         self.starts += 1
         await host.start()
         self._host = host
+
+    def _recover(self) -> None:
+        """Take back what a transaction that was killed left half done."""
+        if any((self.workspace.root / name).exists() for name in (JOURNAL, JOURNAL + SUFFIX)):
+            from lsp.transaction import recover
+
+            recover(self.workspace)
 
     def _must_restart(self, changes: Changes) -> bool:
         kinds: Mapping[str, tuple[str, ...]] = {

@@ -7,7 +7,8 @@ of the new one. Each new content goes to a temporary file in the same folder, is
 Invariants:
 
 * After a crash, :func:`recover` rolls back what the journal names: the workspace is as before, or, when the journal
-  was gone, as after.
+  was gone, as after. Every session calls it before it looks at the workspace.
+* Of two transactions on one workspace the second waits; one under way is never rolled back.
 * A file that is not what the plan was computed on stops everything before anything is written (``CONTENT_MODIFIED``).
 * Mode bits survive; nothing is written through a symbolic link that appeared after the plan was made.
 
@@ -18,37 +19,44 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lsp.canonical import digest_bytes
 from lsp.edits import Plan, jailed
 from lsp.errors import Code, LanserError
-from lsp.workspace import Workspace
+from lsp.workspace import JOURNAL, SUFFIX, Workspace
 
-JOURNAL = ".lanser-journal"
-SUFFIX = ".lanser-tmp"
 NO_FOLLOW = os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Files:
-    """The effects on the disk that a transaction has."""
+    """The system calls that a transaction makes, one method each, and what is made of them."""
 
-    def write(self, path: str, data: bytes, mode: int) -> None:
-        """Create ``path`` anew with ``data`` and sync it."""
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o600)
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(handle, view) :]
-            os.fchmod(handle, mode)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    def create(self, path: str) -> int:
+        """A handle on a new file that nobody else can read yet."""
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o600)
+
+    def put(self, handle: int, data: memoryview) -> int:
+        """How many bytes of ``data`` were written."""
+        return os.write(handle, data)
+
+    def chmod(self, handle: int, mode: int) -> None:
+        os.fchmod(handle, mode)
+
+    def open_folder(self, path: str) -> int:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def sync(self, handle: int) -> None:
+        os.fsync(handle)
+
+    def close(self, handle: int) -> None:
+        os.close(handle)
 
     def rename(self, old: str, new: str) -> None:
         Path(old).rename(new)
@@ -57,14 +65,52 @@ class Files:
         Path(path).unlink()
 
     def make_folder(self, path: str) -> None:
-        Path(path).mkdir(parents=True, exist_ok=True)
+        Path(path).mkdir()
+
+    def write(self, path: str, data: bytes, mode: int) -> None:
+        """Create ``path`` with ``data`` and sync it."""
+        handle = self.create(path)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[self.put(handle, view) :]
+            self.chmod(handle, mode)
+            self.sync(handle)
+        finally:
+            self.close(handle)
 
     def sync_folder(self, path: str) -> None:
-        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        handle = self.open_folder(path)
         try:
-            os.fsync(handle)
+            self.sync(handle)
         finally:
-            os.close(handle)
+            self.close(handle)
+
+    def make_folders(self, path: str) -> None:
+        """``path`` and the folders above it, where they are missing."""
+        missing = [folder for folder in (Path(path), *Path(path).parents) if not folder.is_dir()]
+        for folder in reversed(missing):
+            self.make_folder(str(folder))
+
+
+@contextlib.contextmanager
+def alone(root: str, *, wait: bool) -> Generator[bool]:
+    """Hold the workspace against other transactions; whether that was possible. The kernel lets go when we die.
+
+    A file system that knows no locks holds nobody off.
+    """
+    handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        free = True
+    except BlockingIOError:
+        free = False
+    except OSError:
+        free = True
+    try:
+        yield free
+    finally:
+        os.close(handle)
 
 
 class Transaction:
@@ -78,20 +124,23 @@ class Transaction:
 
     def apply(self) -> None:
         """Write the plan. ``CONTENT_MODIFIED``, ``JAIL`` or ``FS_PERMISSIONS``; the workspace is then as it was."""
-        recover(self._workspace, self._files)
-        changed = self._plan.changed()
-        if not changed:
-            return
+        with alone(self._root, wait=True):
+            roll_back(self._workspace, self._files)
+            changed = self._plan.changed()
+            if changed:
+                self._write(changed)
+
+    def _write(self, changed: list[str]) -> None:
         self._check(changed)
         self._journal(changed)
         try:
             for path in changed:
                 self._replace(path)
         except OSError as error:
-            recover(self._workspace, self._files)
+            roll_back(self._workspace, self._files)
             raise LanserError(Code.FS_PERMISSIONS, f"cannot write {error.filename}: {error.strerror}") from error
         except LanserError:
-            recover(self._workspace, self._files)
+            roll_back(self._workspace, self._files)
             raise
         self._files.remove(f"{self._root}/{JOURNAL}")
         self._files.sync_folder(self._root)
@@ -136,7 +185,7 @@ class Transaction:
         if after is None:
             self._files.remove(full)
         else:
-            self._files.make_folder(folder)
+            self._files.make_folders(folder)
             if jailed(self._workspace, full) != path:
                 raise LanserError(Code.JAIL, f"{path} now leads elsewhere")
             if _read(full) != self._plan.before[path]:
@@ -152,9 +201,16 @@ class Transaction:
 
 
 def recover(workspace: Workspace, files: Files | None = None) -> bool:
-    """Roll back what a killed transaction left. Whether there was anything. Safe to call at any time, and to be
-    killed in.
+    """Roll back what a killed transaction left. Whether there was anything to do.
+
+    Safe to call at any time, and to be killed in: one that is still under way is let alone.
     """
+    with alone(str(workspace.root), wait=False) as free:
+        return free and roll_back(workspace, files)
+
+
+def roll_back(workspace: Workspace, files: Files | None = None) -> bool:
+    """:func:`recover` for who holds the workspace."""
     files = files or Files()
     root = str(workspace.root)
     place = f"{root}/{JOURNAL}"

@@ -27,6 +27,10 @@ from lsp.ignore import NEVER, NO_RULES, Rules, read_rules
 
 RACY_NS = 50_000_000
 """A time stamp younger than this at the scan is not trusted: twelve ticks of a 250 Hz clock."""
+SUFFIX = ".lanser-tmp"
+"""Ends the name of a file that a transaction is writing."""
+JOURNAL = ".lanser-journal"
+"""What a transaction under way, or one that was killed, has at the root."""
 
 Signature = tuple[int, int, int, int, int]
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import resource
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +17,13 @@ from lsp.bundle import verify
 ENV = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
 
 
-def _runtime(root: Path) -> Path:
-    """A short folder of the project's own: the name of a Unix socket holds about 100 bytes, and pytest's are long."""
-    name = hashlib.sha256(str(root.parent).encode()).hexdigest()[:12]
-    folder = Path(tempfile.gettempdir()) / f"lanser-{name}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
-
-
 def lanser(root: Path, *args: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, **ENV, "XDG_RUNTIME_DIR": str(_runtime(root)), "PYTHONPATH": os.pathsep.join(sys.path)}
+    env = {
+        **os.environ,
+        **ENV,
+        "XDG_RUNTIME_DIR": str(root.parent / ("run" * 30)),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
     command = [sys.executable, "-m", "lsp.cli", *args]
     return subprocess.run(
         command, cwd=root, env=env, input=given, capture_output=True, text=True, check=False, timeout=120
@@ -37,7 +32,6 @@ def lanser(root: Path, *args: str, given: str | None = None) -> subprocess.Compl
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    (tmp_path / "run").mkdir(mode=0o700)
     root = tmp_path / "project"
     root.mkdir()
     (root / "a.py").write_text("def walk(n: int) -> int:\n    return n\n\n\nold: int = 'x'\n")
@@ -116,6 +110,12 @@ def test_the_daemon_answers_the_command_like_a_fresh_process(project: Path) -> N
     assert status["pid"] == started["pid"]
     assert (status["answered"], status["remembered"]) == (2, 1)
     assert alone["bundleId"] == first["bundleId"] == second["bundleId"]
+
+
+def test_a_daemon_that_cannot_start_says_why_in_one_sentence(project: Path) -> None:
+    for args, status in ((["--server", "unknown"], 79), (["--workspace", "nowhere", "--server", "ty"], 65)):
+        done = lanser(project, "daemon", "start", *args)
+        assert done.returncode == status and len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
 def test_a_trace_and_schemas_and_rewards_by_command(project: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 from lsp.edits import Plan, Planner, apply_edits
 from lsp.errors import Code, LanserError
 from lsp.positions import Text
+from lsp.session import Session
 from lsp.transaction import Files, Transaction, recover
 from lsp.workspace import Workspace
 
@@ -165,22 +169,41 @@ class Killed(BaseException):
 
 
 class Dying(Files):
-    """Effects that stop before the ``limit``-th one, or in the middle of a write."""
+    """System calls that stop before the ``limit``-th one; a write that is stopped has written half, if ``half``."""
 
-    def __init__(self, limit: int, half: bool) -> None:
+    def __init__(self, limit: int, half: bool = False) -> None:
         self.left = limit
         self.half = half
 
+    def die(self) -> None:
+        raise Killed
+
     def _step(self) -> None:
         if self.left == 0:
-            raise Killed
+            self.die()
         self.left -= 1
 
-    def write(self, path: str, data: bytes, mode: int) -> None:
-        if self.left == 0 and self.half:
-            Path(path).write_bytes(data[: len(data) // 2])
+    def create(self, path: str) -> int:
         self._step()
-        super().write(path, data, mode)
+        return super().create(path)
+
+    def put(self, handle: int, data: memoryview) -> int:
+        if self.left == 0 and self.half:
+            super().put(handle, data[: len(data) // 2])
+        self._step()
+        return super().put(handle, data)
+
+    def chmod(self, handle: int, mode: int) -> None:
+        self._step()
+        super().chmod(handle, mode)
+
+    def open_folder(self, path: str) -> int:
+        self._step()
+        return super().open_folder(path)
+
+    def sync(self, handle: int) -> None:
+        self._step()
+        super().sync(handle)
 
     def rename(self, old: str, new: str) -> None:
         self._step()
@@ -194,9 +217,23 @@ class Dying(Files):
         self._step()
         super().make_folder(path)
 
-    def sync_folder(self, path: str) -> None:
-        self._step()
-        super().sync_folder(path)
+
+class Shot(Dying):
+    """The same, by ``kill -9``."""
+
+    def die(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def shot(work: Callable[[Files], None], limit: int) -> bool:
+    """Run ``work`` in a process that is killed before its ``limit``-th system call; whether it ended before that."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work(Shot(limit, half=True))
+        finally:
+            os._exit(0)
+    return not os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -219,7 +256,7 @@ def mixed_plan(workspace: Workspace) -> Plan:
 @pytest.mark.parametrize("half", [False, True], ids=["between", "within"])
 def test_killed_at_any_effect_the_workspace_is_old_or_new(tmp_path: Path, half: bool) -> None:
     finished = False
-    for limit in range(200):
+    for limit in range(300):
         root = tmp_path / str(limit)
         root.mkdir()
         workspace = Workspace(root, (".py",))
@@ -239,15 +276,16 @@ def test_killed_at_any_effect_the_workspace_is_old_or_new(tmp_path: Path, half: 
     assert finished
 
 
-def test_recovery_can_itself_be_killed_anywhere(tmp_path: Path) -> None:
-    for limit in range(60):
+@pytest.mark.parametrize("stop", [20, 35])
+def test_recovery_can_itself_be_killed_anywhere(tmp_path: Path, stop: int) -> None:
+    for limit in range(200):
         root = tmp_path / str(limit)
         root.mkdir()
         workspace = Workspace(root, (".py",))
         plan = mixed_plan(workspace)
         old = contents(root)
         with pytest.raises(Killed):
-            Transaction(workspace, plan, Dying(12, half=False)).apply()
+            Transaction(workspace, plan, Dying(stop)).apply()
         try:
             recover(workspace, Dying(limit, half=True))
         except Killed:
@@ -257,6 +295,33 @@ def test_recovery_can_itself_be_killed_anywhere(tmp_path: Path) -> None:
         assert contents(root) == old
         return
     raise AssertionError("recovery never finished")
+
+
+def test_a_process_shot_at_any_system_call_leaves_old_or_new_to_the_next_session(tmp_path: Path) -> None:
+    ended, points = False, 0
+    while not ended:
+        root = tmp_path / str(points)
+        root.mkdir()
+        workspace = Workspace(root, (".py",))
+        plan = mixed_plan(workspace)
+        old = contents(root)
+        ended = shot(lambda files: Transaction(workspace, plan, files).apply(), points)  # noqa: B023
+        Session(root, "ty")._recover()
+        assert contents(root) in (old, {"a.py": b"y = 1\n", "sub/d.py": b"x = 2\n", "e.py": b""}), points
+        points += 1
+    assert points > 30
+
+
+def test_a_transaction_under_way_is_not_rolled_back(workspace: Workspace) -> None:
+    class Looking(Files):
+        def make_folder(self, path: str) -> None:
+            found.append(recover(workspace))
+            super().make_folder(path)
+
+    found: list[bool] = []
+    Transaction(workspace, mixed_plan(workspace), Looking()).apply()
+    assert found == [False]
+    assert contents(workspace.root)["a.py"] == b"y = 1\n"
 
 
 def test_the_diff_is_one_that_git_applies(workspace: Workspace, tmp_path: Path) -> None:
