@@ -50,6 +50,8 @@ class State(BaseModel):
     """Policy-gradient steps done."""
     frontier: int = 0
     """First prompt ordinal not yet consumed."""
+    used: tuple[int, ...] = ()
+    """Ordinals behind the frontier that are consumed already: groups finish out of order when updates do not wait."""
     rests: dict[int, int] = {}
     """Training task -> first epoch that may use it again."""
     lines: int = 0

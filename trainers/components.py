@@ -32,7 +32,7 @@ class Player(Protocol):
 
 
 class Wave(Protocol):
-    """Episodes that are generated together, in lockstep."""
+    """Episodes that are generated together: their batches depend on their requests, never on timing."""
 
     @property
     def policy(self) -> Policy:
@@ -46,7 +46,7 @@ class Wave(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FreeWave:
-    """A wave of an engine that needs no lockstep (a server, a double)."""
+    """A wave of an engine whose samples depend on no batch (a server, a double)."""
 
     policy: Policy
 
@@ -78,7 +78,7 @@ class Machine:
     engine: Engine
     learner: Learner
     wave: Callable[[int, float], Wave] | None = None
-    """Opens a wave of n episodes at a temperature. ``None``: the engine needs no lockstep to sample the same again."""
+    """Opens a wave of n episodes at a temperature. ``None``: the engine's samples depend on no batch."""
 
 
 @dataclass(frozen=True, slots=True)

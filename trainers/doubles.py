@@ -66,7 +66,7 @@ class Table:
 
 @dataclass(slots=True)
 class TableEngine:
-    """Samples from a table, in lockstep waves."""
+    """Samples from a table, in waves whose turns wait for one another."""
 
     table: Table = field(default_factory=Table)
     version: int = 0
@@ -226,6 +226,19 @@ def _graded(task: Task, key: Key, policy: Policy, turns: list[Turn], answer: int
     status = Status.RESOLVED if answer == right(task.instance_id) else Status.FAILED
     verdict = Verdict(status=status)
     return _trajectory(task, key, policy, turns, End.SUBMITTED, patch=f"answer {answer}\n", verdict=verdict)
+
+
+def episode(task: Task, key: Key, policy: str, sampled: Sequence[Sampled], *, solved: bool) -> Trajectory:
+    """A graded episode of given samples."""
+    return Trajectory(
+        task=task.instance_id,
+        key=key,
+        policy=policy,
+        turns=tuple(_turn((FIRST,), one) for one in sampled),
+        end=End.SUBMITTED,
+        patch="answer\n",
+        verdict=Verdict(status=Status.RESOLVED if solved else Status.FAILED),
+    ).seal()
 
 
 def _trajectory(

@@ -23,8 +23,8 @@ from typing import Any
 
 from rich.console import Console
 
-from agent.trajectory import Key
 from trainers import checkpoint, curves, summary
+from trainers.auditor import Auditor, rebuilt
 from trainers.checkpoint import Phase, State
 from trainers.components import Components, Machine
 from trainers.display import Display, clock
@@ -32,11 +32,11 @@ from trainers.errors import TrainingError, boundary
 from trainers.evaluate import evaluate, waves
 from trainers.folder import hold
 from trainers.loop_config import EvalConfig, Stage, TrainConfig
-from trainers.metrics import Metrics
-from trainers.order import Order, Prompt
-from trainers.scheduler import Request, Scheduler
+from trainers.metrics import Metrics, read
+from trainers.order import Order
+from trainers.scheduler import Scheduler
 from trainers.shelf import Shelf, lines
-from trainers.step import Scored, score
+from trainers.sources import Gathered, InFlight, Run, Source, Waves
 from trainers.tally import counts, shares
 
 CHECKPOINT_S = 60.0
@@ -89,6 +89,7 @@ class _Run:
     state: State = field(init=False)
     metrics: Metrics = field(init=False)
     scheduler: Scheduler = field(init=False)
+    auditor: Auditor = field(init=False)
     used: float = field(init=False, default=0.0)
     """Seconds that the run had used before this process."""
     spent: float = field(init=False, default=0.0)
@@ -132,6 +133,7 @@ class _Run:
         if folder:
             self.machine.learner.load(folder)
         self.metrics = Metrics(self.path / "metrics.jsonl", self.state.lines)
+        self.auditor = rebuilt(read(self.metrics.path))
         self.scheduler = Scheduler(self.components.player, self.settings.train, self.display)
 
     async def _phase(self, phase: Phase) -> None:
@@ -202,50 +204,59 @@ class _Run:
         """Steps until their number or the budget is used up, the last evaluation's share kept back."""
         config = self.settings.train
         order = Order(self.settings.seed, len(self.components.train), config.pool)
-        shelf = Shelf(self.path / "trajectories.jsonl", since=self.state.step)
         total = (config.steps or 0) * config.prompts * config.group
         left = self._left() - self._reserve("after")
         self.display.phase("training", total, None if left == inf else left)
         recent = deque([self.state.pace * config.prompts * config.group], maxlen=3)
-        while self._another(max(recent)):
-            began = self._now()
-            await self._step(order, shelf)
-            recent.append(self._now() - began)
-            if self.state.step % config.checkpoint_every == 0:
-                self._checkpoint()
+        async with self._source(order) as source:
+            while self._another(max(recent)):
+                began = self._now()
+                await self._step(order, source)
+                recent.append(self._now() - began)
+                if self.state.step % config.checkpoint_every == 0:
+                    self._checkpoint()
+
+    def _source(self, order: Order) -> Source:
+        """Where the groups of a step come from."""
+        config, state = self.settings.train, self.state
+        path, opened = self.path / "trajectories.jsonl", waves(self.machine, config.temperature)
+        since = state.step if config.mode == "sync" else state.frontier // config.prompts
+        run = Run(
+            components=self.components,
+            machine=self.machine,
+            watch=self.display,
+            order=order,
+            opened=opened,
+            shelf=Shelf(path, since=since),
+            config=config,
+            seed=self.settings.seed,
+        )
+        return Waves(run, self.scheduler) if config.mode == "sync" else InFlight(run, state)
 
     def _another(self, seconds: float) -> bool:
         """Whether one more step is wanted and fits."""
         steps = self.settings.train.steps
         return (steps is None or self.state.step < steps) and self._left() - self._reserve("after") > seconds
 
-    async def _step(self, order: Order, shelf: Shelf) -> None:
+    async def _step(self, order: Order, source: Source) -> None:
         """Play, credit, update, record; the state moves on when all of it is done."""
-        config, began = self.settings.train, self._now()
-        prompts, frontier = order.take(self.state.frontier, config.prompts, self.state.rests)
-        requests = [
-            Request(self.components.train[prompt.task], self._key(prompt.ordinal, sample))
-            for prompt in prompts
-            for sample in range(config.group)
-        ]
-        opened = waves(self.machine, config.temperature)
-        trajectories = await self.scheduler.play(requests, shelf, opened, config.wave)
+        began = self._now()
+        got = await source.groups(self.state)
         played = self._now()
-        scored = score(trajectories, config.group, self.components.scorer)
-        numbers = self.machine.learner.update(scored.rows) if scored.rows else {}
-        rests = self.state.rests | self._tired(order, prompts, scored)
-        shelf.forget(self.state.step)
-        self._change(step=self.state.step + 1, frontier=frontier, rests=rests)
+        numbers = await source.update(got.scored.rows)
+        rests = self.state.rests | self._tired(order, got)
+        source.done(self.state.step, rests)
+        self._change(step=self.state.step + 1, frontier=got.frontier, used=got.used, rests=rests)
         timing = {"play": played - began, "update": self._now() - played}
-        self._record(prompts, scored, numbers, timing)
+        self._record(got, numbers, timing)
 
-    def _record(
-        self, prompts: list[Prompt], scored: Scored, numbers: dict[str, float], timing: dict[str, float]
-    ) -> None:
-        seen = scored.record()
-        head = {"kind": "grpo", "step": self.state.step, "prompts": [prompt.ordinal for prompt in prompts]}
+    def _record(self, got: Gathered, numbers: dict[str, float], timing: dict[str, float]) -> None:
+        scored, seen = got.scored, got.scored.record() | got.shown | self.auditor.step(got.scored)
+        head = {"kind": "grpo", "step": self.state.step, "prompts": [prompt.ordinal for prompt in got.prompts]}
         steady, spent = _split(numbers)
-        timing = timing | {f"learner_{name}": value for name, value in spent.items()}
+        share = scored.seconds / max(timing["play"] + timing["update"], scored.seconds, 1e-9)
+        timing |= {"reward": scored.seconds, "reward_share": share}
+        timing |= {f"learner_{name}": value for name, value in spent.items()}
         self.metrics.append(head | seen | {"rows": len(scored.rows), "learner": steady} | self._timing(**timing))
         self.display.advance({"step": str(self.state.step), "reward": _short(seen["reward"])})
         self.display.say(
@@ -254,15 +265,13 @@ class _Run:
             f"infrastructure {seen['rates']['infra']:.2f}, played {timing['play']:.0f} s, "
             f"updated {timing['update']:.0f} s"
         )
+        for warning in self.auditor.news():
+            self.display.say(f"audit: {warning}")
 
-    def _tired(self, order: Order, prompts: list[Prompt], scored: Scored) -> dict[int, int]:
+    def _tired(self, order: Order, got: Gathered) -> dict[int, int]:
         """Tasks whose group had no contrast, with the first epoch that may use them again."""
         rest = self.settings.train.rest
-        groups = zip(prompts, scored.dead, strict=True)
-        return {p.task: order.epoch(p.ordinal) + 1 + rest for p, dead in groups if dead and rest}
-
-    def _key(self, ordinal: int, sample: int) -> Key:
-        return Key(seed=self.settings.seed, step=self.state.step, prompt=ordinal, sample=sample)
+        return {p.task: order.epoch(p.ordinal) + 1 + rest for p in got.tired if rest}
 
     # -- time and state
 

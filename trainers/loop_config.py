@@ -15,8 +15,20 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mode: Literal["sync"] = "sync"
-    """``sync``: a step's episodes are all played with the weights that the step then updates."""
+    mode: Literal["sync", "one-step-off", "async"] = "sync"
+    """``sync``: a step's episodes are all played with the weights that the step then updates, in fixed batches.
+    ``one-step-off``: the next step's are played meanwhile. ``async``: episodes stay in flight over updates."""
+    staleness: int | None = Field(None, ge=1)
+    """Of ``async``: how many updates may be made between the start of a group and the step that learns from it; 2 when
+    unset."""
+    spare: int | None = Field(None, ge=1)
+    """Samples of a prompt that are started beyond ``group``; those still running when ``group`` have finished are cut.
+    Not in ``sync``. It favours short episodes."""
+    deadline: float | None = Field(None, gt=0)
+    """Seconds after which an episode is abandoned and its group goes on without it. Not in ``sync``. A safety net above
+    ``agent.wall_s``, which ends an episode as the policy's own doing."""
+    fill: int | None = Field(None, ge=1)
+    """At most so many groups without contrast are replaced by further prompts in a step (dynamic sampling of DAPO)."""
     minutes: float | None = Field(28.0, gt=0)
     """Wall-clock budget of the whole run, evaluations and warm start included. ``None``: only ``steps`` ends it."""
     steps: int | None = Field(None, ge=0)
@@ -28,9 +40,10 @@ class TrainConfig(BaseModel):
     temperature: float = Field(0.8, gt=0)
     """Of the sampler, and therefore of the trainer's log-probabilities."""
     wave: int = Field(24, ge=1)
-    """Episodes that are generated together, in lockstep. Fixed waves make batches, and so a resumed run, exact."""
+    """Episodes that are generated together. Fixed waves make batches, and so a resumed run, exact."""
     waves: int = Field(2, ge=1)
-    """Waves in flight: while one generates, the others' commands run and their patches are graded."""
+    """Waves in flight: while one generates, the others' commands run and their patches are graded. At most ``waves *
+    wave`` episodes are live at a time, in every mode."""
     starts: int = Field(2, ge=1)
     """Sandboxes that may be starting at the same time."""
     graders: int = Field(2, ge=1)
@@ -54,7 +67,20 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 f"train.wave = {self.wave} is no multiple of train.group = {self.group}: a wave holds whole groups"
             )
+        if self.staleness is not None and self.mode != "async":
+            raise ValueError(f"train.staleness needs train.mode = 'async'; '{self.mode}' fixes it at {self.bound}")
+        timed = {"train.spare": self.spare, "train.deadline": self.deadline}
+        if self.mode == "sync" and (given := [name for name, value in timed.items() if value is not None]):
+            raise ValueError(
+                f"{given[0]} lets timing decide what is learned, which train.mode = 'sync' does not; "
+                "unset it, or set train.mode to 'async' or 'one-step-off'"
+            )
         return self
+
+    @property
+    def bound(self) -> int:
+        """Updates that may be made between the start of a group and the step that learns from it."""
+        return {"sync": 0, "one-step-off": 1, "async": self.staleness or 2}[self.mode]
 
 
 class EvalConfig(BaseModel):

@@ -1,8 +1,10 @@
 """Plays a list of episodes: in fixed waves, in bounded numbers, each one stored before it counts.
 
-A *wave* is a fixed slice of the requests whose turns are generated together, in lockstep; its batches depend on the
-requests and the weights alone, never on timing. Several waves are in flight: while one generates, the commands of the
-others run, and patches of waves that are through are graded. At most ``waves * wave`` episode sandboxes live at a time.
+A *wave* is a fixed slice of the requests whose turns are generated together, in continuous batches of virtual time: an
+episode joins the running batch when its command is through, and no turn waits for the longest turn of its wave. The
+batches depend on the requests and the weights alone, never on timing. Several waves are in flight: while one generates,
+the commands of the others run, and patches of waves that are through are graded. At most ``waves * wave`` episode
+sandboxes live at a time. Groups that stay in flight over updates are the business of :mod:`trainers.flow`.
 
 * **Stored before counted** (invariant 10). A finished trajectory is on disk before anybody is told of it.
 * **Read back, not played again.** A stored trajectory is taken by its key. Where others of its wave are missing, its

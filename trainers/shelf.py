@@ -32,6 +32,14 @@ class Shelf:
         """Drop a step that is done from memory. Later ones, left by a kill before their checkpoint, stay."""
         self._index = {key: trajectory for key, trajectory in self._index.items() if key.step > step}
 
+    def release(self, prompt: int) -> None:
+        """Drop a prompt that was learned from out of memory."""
+        self._index = {key: trajectory for key, trajectory in self._index.items() if key.prompt != prompt}
+
+    def stored(self, prompt: int) -> list[Trajectory]:
+        """The trajectories of a prompt that are in memory."""
+        return [trajectory for key, trajectory in self._index.items() if key.prompt == prompt]
+
 
 def lines(path: Path) -> int:
     """Whole lines of a file; 0 when there is none."""
