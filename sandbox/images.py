@@ -28,14 +28,16 @@ from sandbox.protocol import SandboxError
 if TYPE_CHECKING:
     import docker
 
-DEFAULT = "repodojo/base:bookworm"
+FAMILY = "repodojo/base"
+"""Images of a Debian release; the tag names the release."""
+SUITES = ("bookworm", "bullseye", "trixie")
+DEFAULT = f"{FAMILY}:{SUITES[0]}"
 """The image that tasks without one of their own run in."""
 HOSTILE = "repodojo/busybox:static"
 """An image of one static binary: no libc, no Python, no bash. It keeps the toolbox honest."""
 LABEL = "repodojo.image"
 """Label of our images; its value is the recipe's digest."""
 
-SUITE = "bookworm"
 PACKAGES = ("bash", "ca-certificates", "git", "procps", "python3")
 USER = "dojo:x:1000:1000:dojo:/tmp:/bin/sh"
 """The unprivileged user of every sandbox; its home is the tmpfs, the root being read-only."""
@@ -59,8 +61,14 @@ class Image(BaseModel):
 
 def recipe(name: str = DEFAULT) -> str:
     """Digest of what makes the image ``name``: 12 hex digits."""
-    what = ["busybox-static", USER] if name == HOSTILE else [SUITE, *PACKAGES, USER]
+    what = ["busybox-static", USER] if name == HOSTILE else [_suite(name), *PACKAGES, USER]
     return hashlib.sha256("\n".join(what).encode()).hexdigest()[:12]
+
+
+def _suite(name: str) -> str:
+    """The Debian release of the image ``name``: its tag, where that names one."""
+    tag = name.rpartition(":")[2]
+    return tag if tag in SUITES else SUITES[0]
 
 
 def build(name: str = DEFAULT, say: Say = print) -> str:
@@ -79,7 +87,7 @@ def build(name: str = DEFAULT, say: Say = print) -> str:
             say(f"no bootstrap here ({blocker}): building from a Dockerfile")
             _from_dockerfile(client, name, say)
         else:
-            _import(client, name, _debian_tree, say)
+            _import(client, name, lambda root, tell: _debian_tree(root, tell, _suite(name)), say)
     return name
 
 
@@ -190,10 +198,10 @@ def _unmount(root: Path) -> None:
         subprocess.run(["umount", "-l", point], check=True)
 
 
-def _debian_tree(root: Path, say: Say) -> None:
-    say(f"bootstrapping {SUITE} (one to two minutes)")
+def _debian_tree(root: Path, say: Say, suite: str) -> None:
+    say(f"bootstrapping {suite} (one to two minutes)")
     include = f"--include={','.join(PACKAGES)}"
-    command = ["debootstrap", "--variant=minbase", include, SUITE, str(root)]
+    command = ["debootstrap", "--variant=minbase", include, suite, str(root)]
     _tool([*command, *_mirror()], "debootstrap")
 
 
@@ -208,7 +216,8 @@ def _mirror() -> list[str]:
         ).stdout.splitlines()  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return []
-    return next(([line.split()[0]] for line in lines if line.split()[1:] == [SUITE, "main"]), [])
+    fields = (line.split() for line in lines)
+    return next(([uri] for uri, codename, component in fields if "-" not in codename and component == "main"), [])
 
 
 def _tool(command: list[str], what: str, **options: Any) -> None:
@@ -247,7 +256,7 @@ def _from_dockerfile(client: docker.DockerClient, name: str, say: Say) -> None:
     install = f"apt-get install -y --no-install-recommends {' '.join(PACKAGES)}"
     user = f"echo '{USER}' >> /etc/passwd && echo 'dojo:x:1000:' >> /etc/group"
     lines = [
-        f"FROM debian:{SUITE}-slim",
+        f"FROM debian:{_suite(name)}-slim",
         f"RUN apt-get update && {install} && rm -rf /var/lib/apt/lists/*",
         f"RUN {user} && mkdir -p /workspace /opt/repodojo /opt/site",
         "ENV LANG=C.UTF-8",

@@ -35,7 +35,8 @@ def environment(spec: Spec, places: Places = Places()) -> dict[str, str]:  # noq
     """
     source = posixpath.normpath(posixpath.join(places.workspace, spec.source_root))
     return {
-        "PATH": f"{places.programs}:{SYSTEM_PATH}",
+        # Two interpreters on one path would leave it to chance which one a script meets.
+        "PATH": SYSTEM_PATH if spec.python else f"{places.programs}:{SYSTEM_PATH}",
         "HOME": places.home,
         "USER": "dojo",
         "LANG": "C.UTF-8",

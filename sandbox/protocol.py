@@ -46,6 +46,9 @@ class Spec(BaseModel):
     site: Path | None = None
     source_root: str = "."
     image: str | None = None
+    python: str | None = None
+    """Interpreter that the task needs, by its absolute path in the image (or on this machine, for ``local``): it then
+    stands for the toolbox's own on the path. ``None``: the toolbox's."""
     network: Literal["none"] = "none"
     limits: Limits = Limits()
     editor: bool = True

@@ -83,6 +83,10 @@ class Prepared(BaseModel):
     """Site-packages folder with pytest and the task's test dependencies: its code never runs in our environment."""
     image: str | None = None
     """Docker image that the task asks for; ``None`` takes the default one."""
+    python: str | None = None
+    """Interpreter of the task's code, by its absolute path inside the sandbox; ``None``: the toolbox's own."""
+    pytest_args: tuple[str, ...] = ()
+    """Arguments that the task's tests need, ``("-p", "pytest_mock")`` for example: no plugin is loaded by itself."""
 
 
 class TaskSource(Protocol):

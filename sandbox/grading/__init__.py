@@ -13,11 +13,13 @@ ones fail.
 * ``tree``, ``diff``, ``patch``, ``gitformat``: trees as values, the patch between two, and its application.
 * ``paths``, ``flags``: what a patch may touch, and what is suspicious about it.
 * ``command``, ``plugin``: the run of the tests as plain data, and what runs inside.
-* ``graded``, ``grade``: the tree that is graded, and the recipe.
+* ``graded``, ``grade``, ``shadow``: the tree that is graded, the recipe, and the recipe for trees on the way.
 """
 
 from sandbox.grading.diff import diff as diff
 from sandbox.grading.grade import GradeCache as GradeCache
 from sandbox.grading.grade import grade as grade
+from sandbox.grading.grade import survey as survey
 from sandbox.grading.patch import PatchError as PatchError
 from sandbox.grading.patch import apply as apply
+from sandbox.grading.shadow import ShadowGrader as ShadowGrader

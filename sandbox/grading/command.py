@@ -81,7 +81,14 @@ class Report(BaseModel):
     """pytest's exit status; not trusted for anything."""
 
     def passed(self, test_id: str, kept: frozenset[str] = PASSED) -> bool:
-        """Whether the test was collected, ran and ended well."""
+        """Whether the test was collected, ran and ended well.
+
+        SWE-bench's rows hold ids that its log parsers cut at the first blank within the brackets: such an id stands for
+        every test that it is the beginning of, and all of them must have ended well.
+        """
+        if test_id not in self.outcomes and "[" in test_id and not test_id.endswith("]"):
+            meant = [outcome for name, outcome in self.outcomes.items() if name.startswith(f"{test_id} ")]
+            return bool(meant) and all(outcome in kept for outcome in meant)
         return self.outcomes.get(test_id) in kept
 
 
@@ -127,6 +134,7 @@ def test_run(
     site: str | None = None,
     config: str | None = None,
     targets: Sequence[str] = (),
+    extra: Sequence[str] = (),
     nonce: str | None = None,
 ) -> TestRun:
     """The run of ``targets`` (by default the task's test files) by ``python`` in ``workspace``.
@@ -134,12 +142,13 @@ def test_run(
     :param folder: absolute folder outside the workspace, empty, writable by the tests' process and private to this run.
     :param site: folder with pytest and the test dependencies; ``None`` where the interpreter has them itself.
     :param config: the task's own pytest configuration file, absolute and already restored; its ``addopts`` are ignored.
+    :param extra: further arguments of pytest.
     """
     secret = nonce or secrets.token_hex(16)
     word = "t" + secret[:6]
     canary = f"{folder}/{word}/test_{word}.py"
     root = str(PurePosixPath(workspace, task.source_root))
-    args = [*_options(workspace, config or f"{folder}/pytest.ini"), *(targets or task.test_files), canary]
+    args = [*_options(workspace, config or f"{folder}/pytest.ini"), *extra, *(targets or task.test_files), canary]
     job: dict[str, Any] = {"nonce": secret, "results": f"{folder}/results.json", "path": [root, site], "args": args}
     low, high = int(secret[6:10], 16), int(secret[6:10], 16) + 1
     files = {
@@ -148,14 +157,15 @@ def test_run(
         "pytest.ini": INI,
         f"{word}/test_{word}.py": CANARY.format(word, low, high),
     }
-    # Without the site module nothing that an interpreter has installed can stand before the task's folder.
-    flags = ("-P", "-s", "-S") if site else ("-P", "-s")
+    # Without the site module nothing that an interpreter has installed can stand before the task's folder. Interpreters
+    # before 3.11 cannot be told to leave the script's own folder off the path: it is this run's, and the plugin does.
+    flags = ("-s", "-S") if site else ("-s",)
     argv = (python, *flags, f"{folder}/plugin.py", f"{folder}/job.json")
     return TestRun(folder=folder, cwd=workspace, argv=argv, env=dict(ENV), files=files, nonce=secret, canary=word)
 
 
 def _options(workspace: str, config: str) -> list[str]:
-    quiet = ["-q", "--no-header", "--tb=short", "--color=no", "--continue-on-collection-errors"]
+    quiet = ["-q", "--tb=short", "--color=no", "--continue-on-collection-errors"]
     own = ["-o", "addopts=", "-o", "required_plugins="]
     return ["-c", config, "--rootdir", workspace, "-p", "no:cacheprovider", *quiet, *own]
 

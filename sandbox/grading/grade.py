@@ -46,7 +46,8 @@ async def grade(
     try:
         what = await asyncio.to_thread(graded, prepared, patch)
         flags = what.flags
-        verdict = await _graded_in(prepared, what, backend, timeout_s, limits or Limits())
+        seen = await _graded_in(prepared, what, backend, timeout_s, limits or Limits())
+        verdict = seen if isinstance(seen, Verdict) else _verdict(prepared.task, seen)
     except (Refused, UnsafePath) as error:
         flags = error.flags if isinstance(error, Refused) else ()
         verdict = _all_false(prepared.task, Status.TAMPERED, str(error))
@@ -57,7 +58,24 @@ async def grade(
     return verdict.model_copy(update={"flags": flags, "seconds": time.monotonic() - began})
 
 
-async def _graded_in(prepared: Prepared, what: Graded, backend: Backend, timeout_s: float, limits: Limits) -> Verdict:
+async def survey(
+    prepared: Prepared, patch: str, backend: Backend, *, timeout_s: float = TIMEOUT_S, limits: Limits | None = None
+) -> Report | Verdict:
+    """What every test of the task's files said of ``patch``, listed or not; a verdict where nothing can be said.
+
+    For the making and the validation of tasks. Raises :class:`SandboxError`, and ``PatchError`` for a patch that does
+    not fit or may not be.
+    """
+    try:
+        what = await asyncio.to_thread(graded, prepared, patch)
+    except Refused as error:
+        raise PatchError(str(error)) from error
+    return await _graded_in(prepared, what, backend, timeout_s, limits or Limits())
+
+
+async def _graded_in(
+    prepared: Prepared, what: Graded, backend: Backend, timeout_s: float, limits: Limits
+) -> Report | Verdict:
     """Open a fresh sandbox on the graded tree, run the tests there, close it."""
     with tempfile.TemporaryDirectory(prefix="repodojo-grade-", ignore_cleanup_errors=True) as folder:
         root = Path(folder) / "tree"
@@ -67,6 +85,7 @@ async def _graded_in(prepared: Prepared, what: Graded, backend: Backend, timeout
             site=prepared.site,
             source_root=prepared.task.source_root,
             image=prepared.image,
+            python=prepared.python,
             limits=limits.model_copy(update={"output_chars": RESULT_CHARS}),
             editor=False,
         )
@@ -77,7 +96,7 @@ async def _graded_in(prepared: Prepared, what: Graded, backend: Backend, timeout
             await sandbox.close()
 
 
-async def _run(sandbox: Sandbox, prepared: Prepared, timeout_s: float) -> Verdict:
+async def _run(sandbox: Sandbox, prepared: Prepared, timeout_s: float) -> Report | Verdict:
     task = prepared.task
     run = await _test_run(sandbox, prepared)
     await _create(sandbox, run)
@@ -90,7 +109,7 @@ async def _run(sandbox: Sandbox, prepared: Prepared, timeout_s: float) -> Verdic
     if read.exit_code != 0:
         raise SandboxError(f"the tests were not reached (exit code {done.exit_code}): {done.output.strip()[-200:]}")
     try:
-        return _verdict(task, read_report(read.output, run))
+        return read_report(read.output, run)
     except Forged as error:
         return _all_false(task, Status.TAMPERED, str(error))
 
@@ -111,7 +130,10 @@ async def _test_run(sandbox: Sandbox, prepared: Prepared) -> TestRun:
     nonce = secrets.token_hex(16)
     own = config_name(prepared.tests)
     config = f"{WORKSPACE}/{own}" if own else None
-    return test_run(prepared.task, f"{temporary}/g{nonce[-12:]}", site=site, config=config, nonce=nonce)
+    folder, python = f"{temporary}/g{nonce[-12:]}", prepared.python or "python3"
+    return test_run(
+        prepared.task, folder, python=python, site=site, config=config, extra=prepared.pytest_args, nonce=nonce
+    )
 
 
 async def _create(sandbox: Sandbox, run: TestRun) -> None:

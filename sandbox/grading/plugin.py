@@ -1,6 +1,6 @@
 """The process that runs a task's tests, and the recorder that it hands to pytest. Runs inside the grading sandbox.
 
-One file, standard library and pytest only (any Python >= 3.8, any pytest >= 6): ``python -P plugin.py JOB.json``. It
+One file, standard library and pytest only (any Python >= 3.8, any pytest >= 6): ``python plugin.py JOB.json``. It
 lies outside the graded tree, is loaded by no name that the tree could shadow, and takes its job from a file that it
 deletes before anything of the tree is imported, so that the nonce is neither in the environment nor on a command line.
 The tree is put on the import path *behind* the standard library and before the task's site folder.
