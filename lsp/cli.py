@@ -75,7 +75,28 @@ def _selector_verb(cmd: str, summary: str, *aliases: str) -> None:
 
 
 _selector_verb("def", "Where the thing at SELECTOR is defined.", "definition")
-_selector_verb("refs", "Every place that refers to it.", "references")
+
+
+def refs(
+    selector: Selector,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many places.")] = None,
+    cursor: Annotated[str | None, typer.Option("--cursor", help="Where the page before ended: meta.cursor.")] = None,
+    as_json: Json = False,
+    workspace: Workspace = ".",
+    server: Server = DEFAULT_SERVER,
+    index_io: IndexIo = "codepoint",
+    trace_file: TraceFile = None,
+    timeout: Timeout = 30.0,
+    no_daemon: NoDaemon = False,
+) -> None:
+    common = Common(as_json, workspace, server, index_io, trace_file, timeout, no_daemon)
+    page = {key: value for key, value in (("limit", limit), ("cursor", cursor)) if value is not None}
+    _query("refs", {"selector": selector, **page}, common)
+
+
+app.command("refs", help="Every place that refers to it.")(refs)
+app.command("references", hidden=True)(refs)
+
 _selector_verb("hover", "Its type and documentation.")
 _selector_verb("locate", "Where SELECTOR leads now, without asking a server.")
 _selector_verb("prepare-rename", "What a rename there would rename.")

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from lsp import assemble
+from lsp.canonical import digest
 from lsp.diagnose import diagnose
 from lsp.errors import Code, LanserError
 from lsp.host import Host
@@ -24,6 +25,7 @@ from lsp.selectors import format as write
 from lsp.session import Session, relative_argument
 
 REFERENCES_CAP = 100_000
+"""Longest page."""
 ALIASES = {"references": "refs", "diagnostics": "diag", "definition": "def"}
 
 Facts = dict[str, Any]
@@ -33,12 +35,20 @@ class Query:
     """One selector verb in flight: where it leads, what the server says there."""
 
     def __init__(
-        self, session: Session, selector: str | Spec, index_io: Encoding = "codepoint", tau: float = TAU
+        self,
+        session: Session,
+        selector: str | Spec,
+        index_io: Encoding = "codepoint",
+        tau: float = TAU,
+        limit: int | None = None,
+        cursor: str | None = None,
     ) -> None:
+        """``limit`` and ``cursor`` choose a page of a list (see :func:`page`)."""
         self.session = session
         self.spec = parse(selector, index_io) if isinstance(selector, str) else selector
         self.text = selector if isinstance(selector, str) else write(selector)
         self.tau = tau
+        self.limit, self.cursor = limit, cursor
         self.resolution: Resolution | None = None
 
     def locate(self) -> Resolution:
@@ -67,8 +77,8 @@ class Query:
 
 
 async def run_verb(session: Session, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
-    """The bundle of one verb, also when it fails. ``args``: ``selector``, ``paths``, ``index_io``, ``tau`` as the
-    verb has them.
+    """The bundle of one verb, also when it fails. ``args``: ``selector``, ``paths``, ``index_io``, ``tau``,
+    ``limit``, ``cursor`` as the verb has them.
     """
     began = time.monotonic()
     verb = ALIASES.get(verb, verb)
@@ -85,7 +95,8 @@ async def run_verb(session: Session, verb: str, args: Mapping[str, Any]) -> dict
             raise LanserError(Code.BAD_INPUT, f"no verb {verb!r}; verbs are {', '.join([*VERBS, 'diag', 'symbols'])}")
         if not args.get("selector"):
             raise LanserError(Code.BAD_INPUT, f"{verb} needs a selector")
-        query = Query(session, args["selector"], args.get("index_io", "codepoint"), args.get("tau", TAU))
+        options = {key: args[key] for key in ("index_io", "tau", "limit", "cursor") if key in args}
+        query = Query(session, args["selector"], **options)
         found, meta = await VERBS[verb](query)
         return assemble.bundle(asked, session, facts=found, resolution=query.part(), began=began, meta=meta)
     except LanserError as error:
@@ -107,14 +118,29 @@ async def _references(query: Query) -> tuple[Facts, Facts]:
         found = await query.at(host, "textDocument/references", {"context": {"includeDeclaration": True}})
         return {"references": _locations(query.session, host, found)}
 
-    found = await query.session.answered(work)
-    total = len(found["references"])
-    found["total"] = total
-    meta: Facts = {}
-    if total > REFERENCES_CAP:
-        found["references"] = found["references"][:REFERENCES_CAP]
-        meta = {"truncated": True, "cursor": str(REFERENCES_CAP)}
-    return found, meta
+    found = (await query.session.answered(work))["references"]
+    shown, meta = page(found, query.limit, query.cursor)
+    return {"references": shown, "total": len(found)}, meta
+
+
+def page(items: list[dict[str, Any]], limit: int | None, cursor: str | None) -> tuple[list[dict[str, Any]], Facts]:
+    """The items from ``cursor`` on, at most ``limit``, and the stable part of meta that says where to go on.
+
+    A cursor names the list that it continues: ``CONTENT_MODIFIED`` when that has changed, ``BAD_INPUT`` for what is
+    no cursor.
+    """
+    most = min(limit or REFERENCES_CAP, REFERENCES_CAP)
+    if cursor is None and len(items) <= most:
+        return items, {}
+    name = digest(items)[7:23]
+    start, at, old = (cursor or f"0@{name}").partition("@")
+    if not start.isdigit() or not at:
+        raise LanserError(Code.BAD_INPUT, f"{cursor!r} is no cursor; take it from meta.cursor of the page before")
+    if old != name:
+        raise LanserError(Code.CONTENT_MODIFIED, "the list has changed since the page before; begin again")
+    end = int(start) + most
+    meta: Facts = {"truncated": True, "cursor": f"{end}@{name}"} if end < len(items) else {}
+    return items[int(start) : end], meta
 
 
 async def _hover(query: Query) -> tuple[Facts, Facts]:

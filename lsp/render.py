@@ -1,4 +1,4 @@
-"""Bundles for people: plain text when piped, rich on a terminal. Rich is imported only for a terminal."""
+"""Bundles for people: plain text when piped, :mod:`lsp.terminal` on a terminal."""
 
 from __future__ import annotations
 
@@ -15,20 +15,12 @@ Bundle = Mapping[str, Any]
 
 def show(bundle: Bundle) -> None:
     """Print a bundle that succeeded."""
-    lines = list(plain(bundle))
-    if not sys.stdout.isatty():
-        print("\n".join(lines))
-        return
-    from rich.console import Console
-    from rich.syntax import Syntax
+    if sys.stdout.isatty():
+        from lsp.terminal import draw
 
-    console = Console(highlight=False)
-    diff = (bundle.get("edits") or {}).get("diff")
-    if diff:
-        console.print(Syntax(diff, "diff", background_color="default"))
-        lines = lines[len(diff.rstrip("\n").split("\n")) :]
-    for line in lines:
-        console.print(line, markup=False, style="bold" if line and not line.startswith(" ") else "")
+        draw(bundle)
+    else:
+        print("\n".join(plain(bundle)))
 
 
 def plain(bundle: Bundle) -> Iterable[str]:
@@ -40,6 +32,7 @@ def plain(bundle: Bundle) -> Iterable[str]:
     for key in ("definitions", "references"):
         if key in facts:
             yield from _places(root, facts[key], key)
+    yield from more(bundle)
     if "hover" in facts:
         yield facts["hover"] or "nothing to say about that place"
     if "location" in facts:
@@ -52,6 +45,48 @@ def plain(bundle: Bundle) -> Iterable[str]:
         yield f"{item['kind'] or 'action'}  {item['title']}"
     if "diagnostics" in facts:
         yield from _diagnostics(facts)
+
+
+def more(bundle: Bundle) -> Iterable[str]:
+    """How to get the next page, when there is one."""
+    cursor = bundle["meta"]["cursor"]
+    if cursor:
+        yield f"the first of {bundle['facts']['total']}; go on with --cursor {cursor}"
+
+
+def shown(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The diagnostics that people want to see: not suppressed, no hints; the new ones when a revision was compared."""
+    new = facts.get("new")
+    found = facts["diagnostics"] if new is None else new
+    return [item for item in found if not item["suppressed"] and item["severity"] != "hint"]
+
+
+def tally(facts: Mapping[str, Any]) -> Iterable[str]:
+    """What a list of diagnostics comes to."""
+    counts = facts["counts"]
+    total = f"{counts['error']} errors, {counts['warning']} warnings in {facts['targets']['count']} files"
+    yield total + (f" ({facts['suppressed']} suppressed)" if facts["suppressed"] else "")
+    if facts.get("new") is not None:
+        yield f"{len(facts['new'])} new against {facts['base']}"
+
+
+def outcome(edits: Mapping[str, Any]) -> str:
+    """What became of a mutation."""
+    files = len(edits["workspaceEdit"].get("changes", {}))
+    failed = [name for name, passed in edits["checks"].items() if not passed]
+    if edits["applied"]:
+        return f"written: {files} files"
+    if failed:
+        return f"preview of {files} files; --apply would be refused by: {', '.join(failed)}"
+    return f"preview of {files} files; --apply writes them"
+
+
+def source(root: Path, uri: str) -> list[str]:
+    """Lines of a file of the workspace; none of one that cannot be read."""
+    try:
+        return decode((root / uri).read_bytes()).text.splitlines()
+    except (OSError, ValueError):
+        return []
 
 
 def place(item: Mapping[str, Any]) -> str:
@@ -69,17 +104,17 @@ def _places(root: Path, items: list[dict[str, Any]], what: str) -> Iterable[str]
     for uri, group in groupby(items, key=lambda item: item["uri"]):
         found = list(group)
         yield f"{uri} ({len(found)})"
-        text = _lines(root, uri)
+        text = source(root, uri)
         for item in found:
             line = item["range"][0]
-            source = text[line].strip() if line < len(text) else ""
-            yield f"  {line + 1}:{item['range'][1] + 1}  {source}"
+            excerpt = text[line].strip() if line < len(text) else ""
+            yield f"  {line + 1}:{item['range'][1] + 1}  {excerpt}"
 
 
 def _excerpt(root: Path, item: Mapping[str, Any]) -> Iterable[str]:
     yield place(item)
     first, start, last, end = item["range"]
-    text = _lines(root, item["uri"])
+    text = source(root, item["uri"])
     if first < len(text):
         line = text[first].expandtabs(1)
         stop = end if first == last else len(line)
@@ -88,35 +123,14 @@ def _excerpt(root: Path, item: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _diagnostics(facts: Mapping[str, Any]) -> Iterable[str]:
-    new = facts.get("new")
-    shown = facts["diagnostics"] if new is None else new
-    for item in shown:
-        if not item["suppressed"] and item["severity"] != "hint":
-            code = f" [{item['code']}]" if item["code"] else ""
-            first = item["message"].split("\n")[0]
-            yield f"{place(item)}: {item['severity']}: {first}{code}"
-    counts = facts["counts"]
-    total = f"{counts['error']} errors, {counts['warning']} warnings in {facts['targets']['count']} files"
-    yield total + (f" ({facts['suppressed']} suppressed)" if facts["suppressed"] else "")
-    if new is not None:
-        yield f"{len(new)} new against {facts['base']}"
+    for item in shown(facts):
+        code = f" [{item['code']}]" if item["code"] else ""
+        first = item["message"].split("\n")[0]
+        yield f"{place(item)}: {item['severity']}: {first}{code}"
+    yield from tally(facts)
 
 
 def _edits(edits: Mapping[str, Any]) -> Iterable[str]:
     if edits["diff"]:
         yield from edits["diff"].rstrip("\n").split("\n")
-    files = len(edits["workspaceEdit"].get("changes", {}))
-    failed = [name for name, passed in edits["checks"].items() if not passed]
-    if edits["applied"]:
-        yield f"written: {files} files"
-    elif failed:
-        yield f"preview of {files} files; --apply would be refused by: {', '.join(failed)}"
-    else:
-        yield f"preview of {files} files; --apply writes them"
-
-
-def _lines(root: Path, uri: str) -> list[str]:
-    try:
-        return decode((root / uri).read_bytes()).text.splitlines()
-    except (OSError, ValueError):
-        return []
+    yield outcome(edits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import resource
 import subprocess
 import sys
@@ -69,6 +70,37 @@ def test_json_is_one_valid_bundle_and_nothing_else(project: Path) -> None:
         bundle = json.loads(done.stdout)
         verify(bundle)
         assert bundle["meta"]["exit_code"] == done.returncode
+
+
+def test_a_list_is_given_in_pages(project: Path) -> None:
+    asked = ["refs", "py://a#walk", "--server", "ty", "--limit", "2"]
+    first = json.loads(lanser(project, *asked, "--json").stdout)
+    assert first["meta"]["truncated"] and len(first["facts"]["references"]) == 2
+    rest = lanser(project, *asked, "--cursor", first["meta"]["cursor"], "--json").stdout
+    assert len(json.loads(rest)["facts"]["references"]) == first["facts"]["total"] - 2
+    shown = lanser(project, *asked).stdout
+    assert f"--cursor {first['meta']['cursor']}" in shown and "1:5  def walk(n: int) -> int:" in shown
+
+
+def test_a_terminal_gets_tables_and_marked_places_a_pipe_gets_plain_text(project: Path) -> None:
+    def on_terminal(*args: str) -> str:
+        ours, theirs = pty.openpty()
+        env = {**os.environ, "TERM": "xterm", "PYTHONPATH": os.pathsep.join(sys.path)}
+        subprocess.run([sys.executable, "-m", "lsp.cli", *args, "--server", "ty"], cwd=project, env=env, stdout=theirs)
+        os.close(theirs)
+        with os.fdopen(ours, "rb") as file:
+            return file.read1(100_000).decode()
+
+    underlined = "\x1b[1;4"
+    for args, marked in (
+        (("def", "b.py@L3:C1"), underlined),
+        (("refs", "py://a#walk"), underlined),
+        (("diag",), "\x1b[31merror"),
+        (("rename", "py://a#walk", "stroll"), "\x1b["),
+    ):
+        shown = on_terminal(*args)
+        assert marked in shown and "a.py" in shown, shown
+        assert "\x1b" not in lanser(project, *args, "--server", "ty").stdout
 
 
 def test_a_ci_job_fails_on_new_errors_only_and_gets_sarif(project: Path) -> None:

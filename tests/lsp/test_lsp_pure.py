@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from lsp.canonical import bundle_id, facts_id, jcs, number
 from lsp.errors import Code, LanserError
 from lsp.positions import Encoding, Text, codepoints, units
 from lsp.process_reward import Observation, State, Weights, potential, pr_v1, pr_v2, rewards, states
+from lsp.queries import page
 from lsp.selectors import AnchorSpec, AstSpec, CursorSpec, RangeSpec, Spec, SymbolSpec, format, parse
 from lsp.text import decode
 
@@ -207,3 +209,23 @@ def test_missing_diagnostics_are_carried_forward_and_never_zero() -> None:
 def test_a_discount_is_refused() -> None:
     with pytest.raises(ValueError, match="gamma"):
         rewards(1, [Observation()], gamma=0.9)
+
+
+@given(st.integers(0, 40), st.integers(1, 50))
+def test_pages_joined_are_the_list_and_a_list_that_changed_is_refused(size: int, limit: int) -> None:
+    items: list[dict[str, Any]] = [{"uri": "a.py", "range": [n, 0, n, 1]} for n in range(size)]
+    shown, meta = page(items, limit, None)
+    joined, pages = list(shown), 1
+    while meta:
+        assert meta["truncated"] is True
+        shown, meta = page(items, limit, meta["cursor"])
+        joined += shown
+        pages += 1
+    assert joined == items and pages == max(1, -(-size // limit))
+    if size > limit:
+        cursor = page(items, limit, None)[1]["cursor"]
+        with pytest.raises(LanserError) as caught:
+            page(items[1:], limit, cursor)
+        assert caught.value.code is Code.CONTENT_MODIFIED
+    with pytest.raises(LanserError):
+        page(items, limit, "nonsense")
