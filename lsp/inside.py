@@ -1,8 +1,8 @@
 """lanser inside a sandbox: what the tool server asks (standard library only).
 
 One object per sandbox. ``diag`` without arguments is the episode's measurement of :class:`lsp.facts.Meter`; every
-other verb is a query with a selector. The environment variable ``LANSER_SITE`` names further import roots (separated
-by ``:``), ``LANSER_SERVER`` another server than ty.
+other verb is what the command line knows, mutations included. The environment variable ``LANSER_SITE`` names further
+import roots (separated by ``:``), ``LANSER_SERVER`` another server than ty.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Inside:
         try:
             if verb in ("diag", "diagnostics") and not args.keys() - {"severity", "paths"}:
                 return await self._meter.measure(args.get("severity", "error"), args.get("paths"))
-            from lsp.queries import run_verb
+            from lsp.verbs import call
 
-            return await run_verb(self._meter.session, verb, args)
+            return await call(self._meter.session, verb, args)
         except LanserError as error:
             return assemble.bundle(assemble.request(verb, args=args), None, error=error, began=time.monotonic())
         except TypeError as error:

@@ -74,6 +74,8 @@ EDITOR = (
     ("cachetools", ()),
 )
 """Distributions of the editor layer, with the parts that it needs (none named: all)."""
+LANSER = ("tree-sitter", "tree-sitter-python")
+"""Distributions of the lsp layer: what selectors of symbols are resolved with."""
 
 _MAIN = """\"\"\"Starts the tool server, or one stage of a local backend.\"\"\"
 
@@ -143,12 +145,13 @@ def _parts() -> tuple[Part, ...]:
     ours = _sources_key([path for name in INSIDE if (path := Path(__file__).parent / f"{name}.py").is_file()])
     lanser = Path(__file__).parent.parent / "lsp"
     editor = " ".join(f"{name}={_version(name)}" for name, _ in EDITOR)
+    needs = " ".join(f"{name}={_version(name)}" for name in LANSER)
     return (
         Part("python", "", base, _fill_python),
         Part("core", "core", f"{FORMAT} {ours}", _fill_core),
         Part("editor", "layers/editor", f"{base} {editor}", _fill_editor),
         Part("ty", "layers/ty", f"{base} {_version('ty')}", _fill_ty),
-        Part("lsp", "layers/lsp", f"{FORMAT} {_sources_key(_files(lanser))}", lambda folder: _fill_lsp(lanser, folder)),
+        Part("lsp", "layers/lsp", f"{base} {_sources_key(_files(lanser))} {needs}", lambda to: _fill_lsp(lanser, to)),
     )
 
 
@@ -343,4 +346,6 @@ def _fill_lsp(source: Path, folder: Path) -> None:
     tree.copy(str(source), str(folder / "lsp"))
     for cache in folder.rglob("__pycache__"):
         shutil.rmtree(cache)
+    for name in LANSER:
+        _copy_distribution(name, folder, ())
     _compile(folder, "layers/lsp")
