@@ -118,4 +118,5 @@ def _arguments(tool: Tool, action: Action) -> Arguments:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "arguments"
-        raise ToolError(f"error: {action.tool}: {where}: {first['msg']}.") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise ToolError(f"error: {action.tool}: {where}: {message}.") from None

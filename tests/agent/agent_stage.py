@@ -12,6 +12,7 @@ from agent.doubles import ExactGrader, Shelf
 from agent.policy import Policy, Sampled
 from agent.scaffold import Scaffold
 from agent.scripted import ScriptedPolicy, scripted
+from agent.store import SideFiles
 from agent.trajectory import Key, Trajectory
 from sandbox.grading.diff import diff
 from sandbox.grading.tree import Entry, write_tree
@@ -83,12 +84,15 @@ class Stage:
     prepared: Prepared
     backend: Backend
     grader: ExactGrader
+    side: SideFiles | None = None
+    online: bool = False
 
     def scaffold(self, backend: Backend | None = None, **config: object) -> Scaffold:
         settings = AgentConfig.model_validate(
             {"prompt": "compact", "max_turns": 6, "max_tokens": 2000, "diagnostics": False, **config}
         )
-        return Scaffold(settings, backend or self.backend, Shelf((self.prepared,)), self.grader)
+        where, shelf = backend or self.backend, Shelf((self.prepared,))
+        return Scaffold(settings, where, shelf, self.grader, side=self.side, online=self.online)
 
     async def play(self, name: str, sample: int = 0, backend: Backend | None = None, **config: object) -> Trajectory:
         scaffold = self.scaffold(backend, **config)
