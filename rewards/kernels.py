@@ -1,9 +1,10 @@
 """The sums over tests: plain Python for small groups, numpy for large ones, the same bits from both.
 
 ``rewards`` runs on the light core, which has no numpy; where numpy is installed (it comes with torch), it is used once
-there is enough to add. Both paths take integer counts first, which are exact, and then add floats in one
-fixed order (ascending pass count), so that the choice of path cannot be seen in a result; a property test compares
-them bit for bit.
+there is enough to add. Sums are exact: each term is cut into two integers so short that no partial sum of as many terms
+leaves the 53 bits in which a float counts exactly, and the two sums meet in one rounding at the end. So neither the
+order of the terms nor the library that adds them can be seen in a result; a property test compares the paths bit for
+bit.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import importlib
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -20,14 +21,15 @@ LARGE = 20_000
 """Cells, of all calls so far, after which importing numpy pays; it is used at once where something else imported it."""
 SMALL = 1_000
 """Cells below which plain Python is faster."""
+BLOCK = 15_000
+"""Cells that are added at a time."""
 
 
 def passes(rows: Sequence[str]) -> list[int]:
     """Per test, how many rows passed it. ``rows`` hold one digit (0 or 1) per test, shape (M, U)."""
     if numpy := _numpy(rows):
-        table = _table(numpy, rows)
         # Within 255 rows a byte cannot overflow, and bytes are added without a cast.
-        parts = [table[i : i + 255].sum(axis=0, dtype=numpy.uint8) for i in range(0, len(rows), 255)]
+        parts = [table.sum(axis=0, dtype=numpy.uint8) for table in _tables(numpy, rows)]
         return numpy.sum(parts, axis=0, dtype=numpy.int64).tolist()
     return [column.count("1") for column in zip(*rows, strict=True)]
 
@@ -49,9 +51,38 @@ def density(histogram: Mapping[int, int], attempts: int, sigma: float) -> dict[i
     """
     levels = sorted(histogram)
     table = [math.exp(-((gap / attempts) ** 2) / (2 * sigma * sigma)) for gap in range(levels[-1] - levels[0] + 1)]
-    numpy = _numpy_for(len(levels) ** 2)
+    numpy = _numpy_for(len(levels) * len(table))
     made = _density_numpy(numpy, levels, histogram, table) if numpy else _density_plain(levels, histogram, table)
     return dict(zip(levels, made, strict=True))
+
+
+class _Terms:
+    """Terms of a sum, cut into a high and a low integer: ``value = (high + low 2^-bits) 2^(exponent - bits)``, to
+    2 * bits binary places below the greatest term. Scaling by powers of two and these differences are exact in floats.
+    """
+
+    def __init__(self, values: Sequence[float], count: int) -> None:
+        """``values``: none negative; ``count``: the most terms that one sum has, repetitions included."""
+        self.bits = 53 - count.bit_length()
+        # No smaller, so that the scales below stay within a float.
+        self.exponent = max(-800, math.frexp(max(values, default=0.0))[1])
+        self.values = values
+
+    def halves(self) -> list[tuple[float, float]]:
+        """High and low part of each term."""
+        up, down = math.ldexp(1.0, self.bits - self.exponent), math.ldexp(1.0, self.bits)
+        highs = [float(math.floor(value * up)) for value in self.values]
+        return [(h, float(math.floor((v * up - h) * down))) for v, h in zip(self.values, highs, strict=True)]
+
+    def columns(self, numpy: Any) -> tuple[Any, Any]:
+        """The same as two arrays."""
+        scaled = numpy.array(self.values) * math.ldexp(1.0, self.bits - self.exponent)
+        high = numpy.floor(scaled)
+        return high, numpy.floor((scaled - high) * math.ldexp(1.0, self.bits))
+
+    def value(self, high: Any, low: Any) -> Any:
+        """What the sums of the two parts are together: a float, or an array of them."""
+        return high * math.ldexp(1.0, self.exponent - self.bits) + low * math.ldexp(1.0, self.exponent - 2 * self.bits)
 
 
 @dataclass(slots=True)
@@ -86,55 +117,66 @@ def _numpy(rows: Sequence[str]) -> Any:
     return _numpy_for(len(rows) * len(rows[0])) if rows else None
 
 
-def _table(numpy: Any, rows: Sequence[str]) -> Any:
-    digits = numpy.frombuffer("".join(rows).encode(), dtype=numpy.uint8)
-    return (digits & 1).reshape(len(rows), -1)
+def _tables(numpy: Any, rows: Sequence[str]) -> Iterator[Any]:
+    """The rows as tables of bytes, at most 255 rows and :data:`BLOCK` cells each: they stay in the cache as floats,
+    too."""
+    step = min(255, max(1, BLOCK // max(1, len(rows[0]))))
+    for start in range(0, len(rows), step):
+        some = rows[start : start + step]
+        digits = numpy.frombuffer("".join(some).encode(), dtype=numpy.uint8)
+        yield (digits & 1).reshape(len(some), -1)
 
 
 def _weighted_numpy(
     numpy: Any, rows: Sequence[str], counts: Sequence[int], weights: Mapping[int, float]
 ) -> list[float]:
-    order = numpy.argsort(numpy.asarray(counts), kind="stable")
-    levels, starts = numpy.unique(numpy.asarray(counts)[order], return_index=True)
-    # One row per test: whole rows are added, in their order, which is many times faster than adding within rows.
-    columns = _table(numpy, rows).T.take(order, axis=0)
-    passed = columns.take(starts, axis=0).astype(float)
-    sizes = numpy.diff(starts, append=len(order))
-    for level in numpy.flatnonzero(sizes > 1).tolist():
-        first = starts[level]
-        passed[level] = columns[first : first + sizes[level]].sum(axis=0, dtype=numpy.int64)
-    terms = passed * numpy.array([weights[level] for level in levels.tolist()])[:, None]
-    return numpy.add.reduce(terms, axis=0).tolist()
+    terms = _Terms([weights[count] for count in counts], len(counts))
+    high, low = terms.columns(numpy)
+    tables = (table.astype(float) for table in _tables(numpy, rows))
+    return numpy.concatenate([terms.value(table @ high, table @ low) for table in tables]).tolist()
 
 
 def _weighted_plain(rows: Sequence[str], counts: Sequence[int], weights: Mapping[int, float]) -> list[float]:
+    terms = _Terms([weights[count] for count in counts], len(counts))
+    halves = dict(zip(counts, terms.halves(), strict=True))
     masks = [
-        (weights[level], int("".join("01"[count == level] for count in counts), 2)) for level in sorted(set(counts))
+        (*halves[level], int("".join("01"[count == level] for count in counts), 2)) for level in sorted(set(counts))
     ]
-    return [_weigh(int(row, 2), masks) for row in rows]
+    return [terms.value(*_weigh(int(row, 2), masks)) for row in rows]
 
 
-def _weigh(row: int, masks: Sequence[tuple[float, int]]) -> float:
-    total = 0.0
-    for weight, mask in masks:
-        total += weight * (row & mask).bit_count()
-    return total
+def _weigh(row: int, masks: Sequence[tuple[float, float, int]]) -> tuple[float, float]:
+    high = low = 0.0
+    for more, less, mask in masks:
+        passed = (row & mask).bit_count()
+        high += more * passed
+        low += less * passed
+    return high, low
 
 
 def _density_numpy(
     numpy: Any, levels: Sequence[int], histogram: Mapping[int, int], table: Sequence[float]
 ) -> list[float]:
-    at = numpy.asarray(levels)
-    kernel = numpy.asarray(table).take(abs(at[:, None] - at[None, :]))
-    kernel *= numpy.array([histogram[level] for level in levels], dtype=float)[:, None]
-    return numpy.add.reduce(kernel, axis=0).tolist()
+    terms, width = _Terms(table, sum(histogram.values())), len(table)
+    places = numpy.array(levels) - levels[0]
+    crowd = numpy.zeros(width)
+    crowd[places] = [histogram[level] for level in levels]
+    # The kernel depends on differences alone: a convolution of the crowd with the table and its mirror image.
+    sums = [
+        numpy.convolve(numpy.concatenate([half[:0:-1], half]), crowd, "valid")[places] for half in terms.columns(numpy)
+    ]
+    return terms.value(*sums).tolist()
 
 
 def _density_plain(levels: Sequence[int], histogram: Mapping[int, int], table: Sequence[float]) -> list[float]:
+    terms = _Terms(table, sum(histogram.values()))
+    halves = terms.halves()
     made: list[float] = []
     for level in levels:
-        total = 0.0
+        high = low = 0.0
         for other in levels:
-            total += table[abs(level - other)] * histogram[other]
-        made.append(total)
+            more, less = halves[abs(level - other)]
+            high += more * histogram[other]
+            low += less * histogram[other]
+        made.append(terms.value(high, low))
     return made

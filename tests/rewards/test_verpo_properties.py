@@ -121,7 +121,7 @@ def test_plain_python_and_numpy_agree_to_the_last_bit(rows: list[str], sigma: fl
     numpy = pytest.importorskip("numpy")
     packed = grades(rows).rows
     counts = kernels.passes(packed)
-    assert counts == kernels._table(numpy, packed).sum(axis=0).tolist()
+    assert counts == [column.count("1") for column in zip(*rows, strict=True)]
     weights = Verpo(sigma=sigma).weights(counts, len(rows))
     plain = kernels._weighted_plain(packed, counts, weights)
     assert plain == kernels._weighted_numpy(numpy, packed, counts, weights)
@@ -130,6 +130,16 @@ def test_plain_python_and_numpy_agree_to_the_last_bit(rows: list[str], sigma: fl
     table = [math.exp(-((gap / len(rows)) ** 2) / (2 * sigma * sigma)) for gap in range(len(rows) + 1)]
     plain = kernels._density_plain(levels, histogram, table)
     assert plain == kernels._density_numpy(numpy, levels, histogram, table)
+
+
+@few
+@given(tables, st.lists(st.floats(0, 1e3), min_size=8, max_size=8))
+def test_a_weighted_sum_is_the_exact_one_rounded(rows: list[str], weights: list[float]):
+    counts = kernels.passes(rows)
+    found = kernels.weighted(rows, counts, dict(enumerate(weights)))
+    for row, value in zip(rows, found, strict=True):
+        exact = math.fsum(weights[k] for k, digit in zip(counts, row, strict=True) if digit == "1")
+        assert value == pytest.approx(exact, rel=1e-15, abs=1e-20 * max(weights))
 
 
 def test_a_large_group_gives_the_same_bits_by_either_path():
