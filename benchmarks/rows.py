@@ -1,4 +1,4 @@
-"""Rows: JSONL in SWE-bench's schema, ours and SWE-bench's own through one loader."""
+"""Rows: JSONL in SWE-bench's schema, ours and SWE-bench's own, and files of release pairs, through one loader."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Level = Literal["starter", "standard"]
 
 def shipped() -> dict[str, Path]:
     """The sets that come with the package, by name."""
-    return {file.stem: file for file in sorted(DATA.glob("*.jsonl"))}
+    return {file.stem: file for file in sorted([*DATA.glob("*.jsonl"), *DATA.glob("*-pairs.json")])}
 
 
 def load_tasks(rows: str | Path, split: Split | None = None, level: Level | None = None) -> list[Task]:
@@ -27,16 +27,22 @@ def load_tasks(rows: str | Path, split: Split | None = None, level: Level | None
     Raises :class:`TaskError`: an unknown name or file, a broken row (with its line), an instance named twice.
     """
     file = _file(rows)
-    tasks: list[Task] = []
-    seen: set[str] = set()
+    tasks = _read(file)
+    return [task for task in tasks if (split is None or task.split == split) and (level is None or task.level == level)]
+
+
+def _read(file: Path) -> list[Task]:
+    if file.suffix == ".json":
+        from benchmarks.pairs import read_pairs
+
+        return read_pairs(file)
+    tasks: dict[str, Task] = {}
     for number, line in _lines(file):
         task = _row(file, number, line)
-        if task.instance_id in seen:
+        if task.instance_id in tasks:
             raise TaskError(f"{file}, line {number}: the instance {task.instance_id} is there twice")
-        seen.add(task.instance_id)
-        if (split is None or task.split == split) and (level is None or task.level == level):
-            tasks.append(task)
-    return tasks
+        tasks[task.instance_id] = task
+    return list(tasks.values())
 
 
 def dump_row(task: Task) -> str:

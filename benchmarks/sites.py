@@ -15,16 +15,20 @@ from sandbox.task import TaskError
 from sandbox.toolbox import cache_root
 
 
-def site(requirements: Sequence[str]) -> Path:
-    """The folder that holds ``requirements`` (lines with hashes), made once. Raises :class:`TaskError`."""
+def site(requirements: Sequence[str], python: str | None = None) -> Path:
+    """The folder that holds ``requirements`` (pinned lines, all with hashes or all without), made once.
+
+    ``python``: the version, "3.9" for example, of the interpreter that it is for; ``None``: our own. It is filled with
+    wheels only: nothing of a package runs while it is installed. Raises :class:`TaskError`.
+    """
     text = "".join(f"{line}\n" for line in sorted(requirements))
     home = cache_root() / "sites"
-    target = home / hashlib.sha256(text.encode()).hexdigest()[:16]
+    target = home / hashlib.sha256(f"{text}{python or ''}".encode()).hexdigest()[:16]
     if target.is_dir():
         return target
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".site-", dir=home) as folder:
-        _install(text, Path(folder))
+        _install(text, python, Path(folder))
         try:
             (Path(folder) / "site").rename(target)
         except OSError:
@@ -34,10 +38,12 @@ def site(requirements: Sequence[str]) -> Path:
     return target
 
 
-def _install(text: str, folder: Path) -> None:
+def _install(text: str, python: str | None, folder: Path) -> None:
     lines = folder / "requirements.txt"
     lines.write_text(text)
-    wanted = ["--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", str(lines)]
+    wanted = ["--no-deps", "--only-binary", ":all:", "-r", str(lines)]
+    wanted += ["--require-hashes"] if "--hash=" in text else []
+    wanted += ["--python-version", python] if python else []
     done = pip(["install", *wanted, "--target", str(folder / "site")], {})
     if done.returncode:
         raise TaskError(f"the test runner of the tasks cannot be installed: {pip_error(done.stdout + done.stderr)}")

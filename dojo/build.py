@@ -47,11 +47,11 @@ def load_rows(config: TasksConfig) -> tuple[list[Task], list[Task]]:
     return train, heldout
 
 
-def source() -> TaskSource:
-    """Builds the folders of any task that a row names."""
-    from benchmarks.pypi import PyPISource
+def source(backend: str = "local", repos: Path | None = None) -> TaskSource:
+    """Builds the folders of any task that a row names, for sandboxes of one kind; ``repos`` holds clones."""
+    from benchmarks.everything import Everything
 
-    return PyPISource()
+    return Everything(backend, repos)
 
 
 def backend(config: SandboxConfig, say: Say) -> Backend:
@@ -80,7 +80,7 @@ def episode_player(config: Config, say: Say, side: Path | None = None) -> Episod
     return player(
         agent,
         where,
-        source(),
+        source(where.name),
         CachedGrader(where, config.sandbox.limits),
         starts=config.train.starts,
         graders=config.train.graders,

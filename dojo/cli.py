@@ -161,17 +161,18 @@ def tasks_list(
 
 @tasks_app.command("validate")
 def tasks_validate(
-    rows: Annotated[str, typer.Argument(help="Name of a shipped set or a JSONL file.")] = "starter",
+    rows: Annotated[str, typer.Argument(help="A shipped set, a JSONL file, or a file of release pairs.")] = "starter",
     task: Annotated[list[str] | None, typer.Option(help="Only this instance_id; repeat for several.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first n.")] = None,
     backend: Annotated[str, typer.Option(help="auto, docker or local.")] = "auto",
+    repos: Annotated[Path | None, typer.Option(help="Folder with clones, for rows of SWE-bench.")] = None,
     json: Json = False,
     unsafe_local: Unsafe = False,
 ) -> None:
     """Grade the gold patch (must be 1) and the empty patch (must be 0) of each task."""
     from dojo import verbs
 
-    raise SystemExit(verbs.tasks_validate(rows, task or [], limit, backend, json, unsafe_local))
+    raise SystemExit(verbs.tasks_validate(rows, task or [], limit, backend, repos, json, unsafe_local))
 
 
 @tasks_app.command("make")

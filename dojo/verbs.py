@@ -304,7 +304,13 @@ def tasks_list(rows: str, split: str | None, level: str | None, as_json: bool) -
 
 
 def tasks_validate(
-    rows: str, names: Sequence[str], limit: int | None, backend: str, as_json: bool, unsafe_local: bool
+    rows: str,
+    names: Sequence[str],
+    limit: int | None,
+    backend: str,
+    repos: Path | None,
+    as_json: bool,
+    unsafe_local: bool,
 ) -> int:
     """Grade gold and empty patch of each task; 1 when a task does not hold."""
     from benchmarks.rows import load_tasks
@@ -318,7 +324,7 @@ def tasks_validate(
     async def run() -> int:
         bad = 0
         try:
-            async for result in validate(tasks, build.source(), where):
+            async for result in validate(tasks, build.source(where.name, repos), where):
                 bad += not (result["gold"] == 1 and result["empty"] == 0)
                 print(json.dumps(result) if as_json else _validated(result), flush=True)
         finally:

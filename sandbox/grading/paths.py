@@ -3,7 +3,9 @@
 Each changed path gets one of three answers. ``ALLOWED``: source, data, documentation. ``DROPPED``: tests, which the
 task restores anyway; an agent may write tests while it works, they only never count. ``REFUSED``: what configures the
 test runner or the interpreter's start, what would stand in front of the standard library or of the test runner's own
-modules, compiled caches, links. A path that the task's gold patch touches is allowed whatever it is.
+modules, compiled caches, links. A path that the task's gold patch touches is allowed whatever it is. In a task about
+pytest itself the runner is the code under test, and may be changed; nothing in the process can then be trusted, which
+the flags say.
 """
 
 from __future__ import annotations
@@ -96,7 +98,7 @@ def judge(path: str, change: Change, shadows: Shadows) -> tuple[Answer, str]:
         return Answer.REFUSED, "configuration of the test runner"
     if skipped(path.lower()) or parts[-1].endswith(SUFFIXES) or any(part.endswith(PACKAGED) for part in parts):
         return Answer.REFUSED, "a cache, a path file or installed metadata"
-    if stem in START or START & set(parts[:-1]):
+    if not shadows.runner_itself and (stem in START or START & set(parts[:-1])):
         return Answer.REFUSED, "a module of the test runner or of the interpreter's start"
     if is_test(path):
         return Answer.DROPPED, "a test"
@@ -121,6 +123,9 @@ class Shadows:
             {"", _clean(task.source_root), *(_clean(str(PurePosixPath(file).parent)) for file in task.test_files)}
         )
         self._taken = sys.stdlib_module_names | site_names
+        source = _clean(task.source_root)
+        self.runner_itself = any(path.startswith(f"{source}_pytest/") for path in base)
+        """Whether the task is about pytest, so that the tree under test is its own runner."""
         self._own = {(root, name) for path in base for root, name in self._names(path)}
 
     def shadowed(self, path: str) -> str | None:

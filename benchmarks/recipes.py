@@ -1,0 +1,57 @@
+"""Recipes: how a repository of SWE-bench's rows is set up, as data (``recipes.toml``)."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sandbox.task import Task, TaskError
+
+FILE = Path(__file__).with_name("recipes.toml")
+
+
+class Recipe(BaseModel):
+    """The environment of some versions of one repository."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    repo: str
+    """``owner/name``."""
+    versions: tuple[str, ...]
+    """Values of a row's ``version``."""
+    python: str
+    """``major.minor`` of the interpreter."""
+    source_root: str = "."
+    """Folder that goes on the import path."""
+    tests: tuple[str, ...] = ()
+    """Folders of the test suite, beside what pytest's conventions call a test."""
+    requirements: tuple[str, ...]
+    """Pinned wheels: the runner and what source and tests import, never the package itself."""
+    args: tuple[str, ...] = ()
+    """Arguments that pytest needs."""
+    files: dict[str, str] = {}
+    """Files that a build would generate: path -> text, with ``{version}`` filled in."""
+
+
+@cache
+def recipes(file: Path = FILE) -> tuple[Recipe, ...]:
+    """Every recipe. Raises :class:`TaskError` for a broken file."""
+    try:
+        return tuple(Recipe.model_validate(row) for row in tomllib.loads(file.read_text(encoding="utf-8"))["recipe"])
+    except (tomllib.TOMLDecodeError, ValidationError, KeyError) as error:
+        raise TaskError(f"the recipes {file} are broken: {str(error).splitlines()[0]}") from None
+
+
+def recipe_of(task: Task) -> Recipe:
+    """The recipe of a row. Raises :class:`TaskError`."""
+    version = str((task.model_extra or {}).get("version", ""))
+    for recipe in recipes():
+        if recipe.repo == task.repo and version in recipe.versions:
+            return recipe
+    known = sorted({f"{recipe.repo} {'/'.join(recipe.versions)}" for recipe in recipes()})
+    raise TaskError(
+        f"{task.instance_id}: {FILE.name} has no recipe for {task.repo} {version}; there are {', '.join(known)}"
+    )
