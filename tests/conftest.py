@@ -6,6 +6,7 @@ prerequisite cannot pass by skipping.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable
 from functools import cache
@@ -40,7 +41,19 @@ def _vllm() -> str:
     return "" if os.environ.get("REPODOJO_VLLM") else "REPODOJO_VLLM names no running vLLM server"
 
 
-PREREQUISITES: dict[str, Callable[[], str]] = {"docker": _docker, "model": _model, "gpu": _gpu, "vllm": _vllm}
+@cache
+def _mini() -> str:
+    found = importlib.util.find_spec("minisweagent")
+    return "" if found else "mini-swe-agent is not installed: pip install 'repodojo[mini]'"
+
+
+PREREQUISITES: dict[str, Callable[[], str]] = {
+    "docker": _docker,
+    "model": _model,
+    "gpu": _gpu,
+    "vllm": _vllm,
+    "mini": _mini,
+}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
