@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -61,14 +62,21 @@ class Store:
         """
         return self._read(lean=True)
 
-    def _read(self, lean: bool) -> Iterator[Trajectory]:
-        if not self.path.exists():
-            return
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.endswith(b"\n"):
-                    return
-                yield _parse(line, f"{self.path}, line {number}", lean)
+    def groups(self) -> Iterator[list[Trajectory]]:
+        """Groups of one task, step and prompt as they become whole, members by sample, read as :meth:`scored` does.
+
+        Episodes finish in any order. A first pass counts each group's members, so that the second one holds a group
+        only until its last: memory does not grow with the file. A key that was stored twice keeps its first record.
+        """
+        left = Counter(_group(line) for _, line in self._lines())
+        held: dict[bytes, dict[Key, Trajectory]] = {}
+        for number, line in self._lines():
+            group = _group(line)
+            trajectory = _parse(line, f"{self.path}, line {number}", lean=True)
+            held.setdefault(group, {}).setdefault(trajectory.key, trajectory)
+            left[group] -= 1
+            if not left[group]:
+                yield sorted(held.pop(group).values(), key=lambda one: one.key.sample)
 
     def index(self) -> dict[Key, Trajectory]:
         """The trajectories by key; a key that was stored twice keeps its first record."""
@@ -76,6 +84,20 @@ class Store:
         for trajectory in self.read():
             found.setdefault(trajectory.key, trajectory)
         return found
+
+    def _read(self, lean: bool) -> Iterator[Trajectory]:
+        for number, line in self._lines():
+            yield _parse(line, f"{self.path}, line {number}", lean)
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        """The whole lines with their numbers, from 1."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    return
+                yield number, line
 
     def _mend(self) -> None:
         """Remove a torn last line."""
@@ -140,6 +162,12 @@ def _parse(line: bytes, where: str, lean: bool = False) -> Trajectory:
     if not _sealed(line, trajectory):
         raise StoreError(f"{where} was changed after it was sealed; restore the file or remove that line")
     return trajectory
+
+
+def _group(line: bytes) -> bytes:
+    """What the records of one group share: the line's start, up to the sample. Quotes within the task's name are
+    escaped."""
+    return line.partition(b',"sample":')[0]
 
 
 def _lean(line: bytes) -> bytes:

@@ -104,9 +104,9 @@ def replay(
     json: Json = False,
 ) -> None:
     """Score stored trajectories again, exactly, without model, docker or language server."""
-    from dojo import verbs
+    from dojo.replay import replay as again
 
-    verbs.replay(run, rewards, json)
+    again(run, rewards, json)
 
 
 @app.command()

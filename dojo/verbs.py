@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import sys
 import time
@@ -18,10 +17,9 @@ from agent.policy import Policy
 from agent.store import Store
 from agent.trajectory import Key, Trajectory
 from dojo import build
-from dojo.config import Config, explain, load
+from dojo.config import Config, explain
 from dojo.errors import UserError
 from rewards.config import RewardConfig
-from rewards.credit import Credit
 from rewards.recipe import Recipe
 from sandbox.task import Task
 from trainers import tally
@@ -206,55 +204,17 @@ def _rates(played: Sequence[Trajectory]) -> str:
 # -- stored trajectories
 
 
-def stored(run: Path) -> list[Trajectory]:
-    """Trajectories of a run folder or of one file."""
+def run_files(run: Path) -> list[Path]:
+    """The trajectory files of a run folder, or the one file."""
     paths = [run / name for name in RUN_FILES if (run / name).is_file()] if run.is_dir() else [run]
     if not paths or not all(path.is_file() for path in paths):
         raise UserError(f"{run} holds no trajectories: give a run folder or a JSONL file of trajectories")
-    return [trajectory for path in paths for trajectory in Store(path).read()]
+    return paths
 
 
-def replay(run: Path, rewards: Path | None, as_json: bool) -> None:
-    """Score the stored groups of a run again: under its own rewards, or these beside them."""
-    from rewards.replay import compare
-
-    found = sorted(stored(run), key=_group)
-    groups = [list(members) for _, members in itertools.groupby(found, key=_group)]
-    own = load(run / "config.toml") if run.is_dir() and (run / "config.toml").is_file() else None
-    suites = _suites(own)
-    if rewards and own:
-        result = compare(groups, Recipe(own.rewards, suites), Recipe(reward_config(rewards), suites))
-        print(json.dumps(result.data) if as_json else result.text)
-        return
-    config = reward_config(rewards) if rewards else own.rewards if own else None
-    if config is None:
-        raise UserError(f"{run} names no reward config of its own; give one with --rewards FILE.toml")
-    for group in groups:
-        _scored(group, Recipe(config, suites).score(group), as_json)
-
-
-def _scored(group: Sequence[Trajectory], credit: Credit, as_json: bool) -> None:
-    step, prompt, task = _group(group[0])
-    if as_json:
-        row = {"step": step, "prompt": prompt, "task": task, "keys": [str(t.key) for t in group]}
-        print(json.dumps(row | credit.model_dump(mode="json")))
-        return
-    print(f"step {step} prompt {prompt} {task}{'  (degenerate)' if credit.degenerate else ''}")
-    for member, value, advantage in zip(group, credit.returns, credit.trajectory, strict=True):
-        print(f"  {member.key!s:14} {member.outcome:12} return {value:+.4f}  advantage {advantage:+.4f}")
-
-
-def _group(trajectory: Trajectory) -> tuple[int, int, str]:
-    return trajectory.key.step, trajectory.key.prompt, trajectory.task
-
-
-def _suites(config: Config | None) -> Any:
-    from rewards.facts import Suite
-
-    if config is None:
-        return None
-    rows = itertools.chain(*build.load_rows(config.tasks))
-    return {task.instance_id: Suite(task.FAIL_TO_PASS, task.PASS_TO_PASS) for task in rows}
+def stored(run: Path) -> list[Trajectory]:
+    """Trajectories of a run folder or of one file."""
+    return [trajectory for path in run_files(run) for trajectory in Store(path).read()]
 
 
 def reward_config(path: Path) -> RewardConfig:

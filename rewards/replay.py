@@ -1,8 +1,8 @@
 """Counterfactual: the same stored groups under two recipes, side by side.
 
 What a run would have taught under another recipe, with no model, docker or language server: how many groups carry
-signal, how well each recipe's advantages agree in rank with the outcome, and which trajectories change sign. Groups
-are taken one at a time and forgotten, so that memory stays flat.
+signal, how well each recipe's advantages agree in rank with the outcome, which trajectories change sign, and what the
+audit of either would have said. Groups are taken a step at a time and forgotten, so that memory stays flat.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.trajectory import Trajectory
+from rewards.audit import Audit
 from rewards.credit import Credit
 from rewards.outcomes import ORDER
 from rewards.recipe import Recipe
 
 SHOWN = 20
 """Sign changes that the text lists."""
+KEPT = 1000
+"""Sign changes that are kept with their names; the others are counted."""
 
 
 @dataclass(slots=True)
@@ -30,11 +33,19 @@ class Side:
     carrying: int = 0
     degenerate: int = 0
     turn_signal: float = 0.0
+    audit: Audit = field(default_factory=Audit)
+    """Of the training steps, as a run under this recipe would have kept it."""
     _pairs: int = 0
     _agreement: int = 0
 
-    def add(self, group: Sequence[Trajectory], credit: Credit) -> None:
-        """Count one group."""
+    def add(self, step: Sequence[Sequence[Trajectory]], credits: Sequence[Credit]) -> None:
+        """Count the groups of one step."""
+        for group, credit in zip(step, credits, strict=True):
+            self._count(group, credit)
+        if step[0][0].key.step >= 0:
+            self.audit.add(step, credits)
+
+    def _count(self, group: Sequence[Trajectory], credit: Credit) -> None:
         self.groups += 1
         self.carrying += credit.carries
         self.degenerate += credit.degenerate
@@ -53,6 +64,7 @@ class Side:
             "degenerate": self.degenerate,
             "turn_signal": self.turn_signal / self.groups if self.groups else None,
             "rank_agreement": self._agreement / self._pairs if self._pairs else None,
+            "warnings": self.audit.warnings(),
         }
 
 
@@ -63,33 +75,54 @@ class Comparison:
     first: Side
     second: Side
     changed: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    """Trajectories whose mean advantage changes sign."""
+    """The first :data:`KEPT` trajectories whose mean advantage changes sign."""
+    changes: int = 0
+    """How many there are."""
+
+    def change(self, found: Iterable[dict[str, Any]]) -> None:
+        """Count sign changes."""
+        for row in found:
+            self.changes += 1
+            if len(self.changed) < KEPT:
+                self.changed.append(row)
 
     @property
     def data(self) -> dict[str, Any]:
         """Ready for JSON."""
-        return {"recipes": [self.first.data(), self.second.data()], "sign_changes": self.changed}
+        sides = [self.first.data(), self.second.data()]
+        return {"recipes": sides, "changes": self.changes, "sign_changes": self.changed}
 
     @property
     def text(self) -> str:
         """Side by side, then the changed trajectories."""
-        return "\n".join([*_side_by_side(self.first.data(), self.second.data()), "", *_changes(self.changed)])
+        sides = (self.first, self.second)
+        audits = [f"audit of {side.name}: {warning}" for side in sides for warning in side.audit.warnings()]
+        table = _side_by_side(self.first.data(), self.second.data())
+        return "\n".join([*table, "", *_changes(self.changed, self.changes), *audits])
 
 
-def groups(trajectories: Iterable[Trajectory]) -> Iterator[list[Trajectory]]:
-    """Consecutive trajectories of one (step, prompt) as groups, lazily: what a run writes group by group is read so."""
-    for _, found in itertools.groupby(trajectories, key=lambda t: (t.key.seed, t.key.step, t.key.prompt, t.task)):
-        yield list(found)
+Steps = Iterator[Sequence[Sequence[Trajectory]]]
+
+
+def by_step(groups: Iterable[Sequence[Trajectory]]) -> Steps:
+    """The groups of each training step together, as the audit sees them; groups of evaluations one by one, so that
+    memory stays flat."""
+    for step, found in itertools.groupby(groups, key=lambda group: group[0].key.step):
+        if step >= 0:
+            yield list(found)
+        else:
+            yield from ([group] for group in found)
 
 
 def compare(groups: Iterable[Sequence[Trajectory]], first: Recipe, second: Recipe) -> Comparison:
     """Score each group under both recipes. Raises :class:`rewards.errors.RewardError` for a missing fact."""
     made = Comparison(Side(first.config.name), Side(second.config.name))
-    for group in groups:
-        one, two = first.score(group), second.score(group)
-        made.first.add(group, one)
-        made.second.add(group, two)
-        made.changed += _changed(group, one, two)
+    for step in by_step(groups):
+        one, two = [first.score(group) for group in step], [second.score(group) for group in step]
+        made.first.add(step, one)
+        made.second.add(step, two)
+        for group, before, after in zip(step, one, two, strict=True):
+            made.change(_changed(group, before, after))
     return made
 
 
@@ -143,9 +176,9 @@ def _cell(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _changes(changed: Sequence[dict[str, Any]]) -> Iterator[str]:
-    yield f"{len(changed)} trajectories change sign"
+def _changes(changed: Sequence[dict[str, Any]], count: int) -> Iterator[str]:
+    yield f"{count} trajectories change sign"
     for row in changed[:SHOWN]:
         yield f"  {row['key']:14} {row['outcome']:12} {row['before']:+.4f} -> {row['after']:+.4f}  {row['task']}"
-    if len(changed) > SHOWN:
-        yield f"  and {len(changed) - SHOWN} more"
+    if count > SHOWN:
+        yield f"  and {count - SHOWN} more"

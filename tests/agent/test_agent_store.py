@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -81,6 +82,38 @@ def test_reading_for_scoring_leaves_out_prompts_and_log_probabilities_and_nothin
         t.model_copy(update={"turns": tuple(turn.model_copy(update=unread) for turn in t.turns)}) for t in store.read()
     ]
     assert list(store.scored()) == lean
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 3)), max_size=12), st.randoms())
+@settings(max_examples=60, deadline=None)
+def test_groups_come_whole_whatever_the_order_in_which_their_episodes_finished(
+    tmp_path_factory: pytest.TempPathFactory, places: list[tuple[int, int, int]], random: Random
+) -> None:
+    store = Store(tmp_path_factory.mktemp("store") / "t.jsonl")
+    stored = [
+        make().model_copy(update={"key": Key(seed=0, step=step, prompt=prompt, sample=sample), "detail": f"{i}"})
+        for i, (step, prompt, sample) in enumerate(places)
+    ]
+    random.shuffle(stored)
+    for trajectory in stored:
+        store.append(trajectory)
+    found = list(store.groups())
+    assert len(found) == len({(step, prompt) for step, prompt, _ in places})
+    first = store.index()
+    for group in found:
+        keys = [one.key for one in group]
+        assert [key.sample for key in keys] == sorted({key.sample for key in keys})
+        assert len({(key.step, key.prompt) for key in keys}) == 1
+        assert [one.detail for one in group] == [first[key].detail for key in keys]
+    assert sum(map(len, found)) == len(first)
+
+
+def test_a_torn_last_line_belongs_to_no_group(tmp_path: Path) -> None:
+    store = Store(tmp_path / "t.jsonl")
+    for sample in range(3):
+        store.append(make(sample))
+    store.path.write_bytes(store.path.read_bytes()[:-5])
+    assert [[one.key.sample for one in group] for group in store.groups()] == [[0, 1]]
 
 
 def test_arguments_that_look_like_a_record_are_read_as_they_are(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from typing import Any
@@ -10,10 +11,11 @@ import pytest
 from hands import group, recipe
 from pydantic import ValidationError
 
+from rewards.audit import Audit
 from rewards.errors import RewardError
 from rewards.matrix import score_matrix
 from rewards.recipe import Recipe
-from rewards.replay import compare, groups
+from rewards.replay import KEPT, by_step, compare
 
 MATRIX: dict[str, Any] = {
     "trajectories": [
@@ -32,9 +34,33 @@ def stored(step: int, *outcomes: str) -> list[Any]:
     return [one.model_copy(update={"key": one.key.model_copy(update={"step": step})}) for one in made]
 
 
-def test_groups_are_read_back_as_they_were_written():
-    lines = [*stored(0, "tests_fail", "tests_pass"), *stored(1, "no_submit", "tests_fail", "tests_pass")]
-    assert [len(found) for found in groups(iter(lines))] == [2, 3]
+def test_the_audit_of_a_replay_sees_the_steps_of_training_and_no_evaluation():
+    runs = [stored(step, *outcomes) for step in range(9) for outcomes in [("tests_fail", "tests_pass")] * 2]
+    evaluated = stored(-1, "no_submit", "no_submit")
+    assert [len(step) for step in by_step([*runs, evaluated, evaluated])] == [2] * 9 + [1, 1]
+    scorer, own = Recipe(recipe("g_ra")), Audit()
+    found = compare([*runs, evaluated], scorer, Recipe(recipe("verpo")))
+    for step in range(9):
+        groups = runs[2 * step : 2 * step + 2]
+        own.add(groups, [scorer.score(group) for group in groups])
+    assert found.first.audit.steps == own.steps and found.first.groups == 19
+
+
+def test_a_hack_is_named_by_the_replay_of_a_stored_run():
+    runs: list[list[Any]] = []
+    for step in range(12):
+        quits = ["no_submit"] * (step // 3 + 1)
+        runs.append(stored(step, *quits, *["tests_fail"] * (4 - len(quits))))
+    found = compare(runs, Recipe(recipe("g_ra")), Recipe(recipe("outcome")))
+    assert "audit of g_ra: critic 'outcome': fewer and fewer episodes are submitted" in found.text
+    assert found.data["recipes"][1]["warnings"]
+
+
+def test_sign_changes_beyond_those_that_are_kept_are_counted():
+    one = stored(0, "no_submit", "empty_patch", "empty_patch")
+    found = compare(itertools.repeat(one, KEPT + 5), Recipe(recipe("outcome")), Recipe(recipe("pure")))
+    assert found.data["changes"] == KEPT + 5 and len(found.data["sign_changes"]) == KEPT
+    assert f"and {KEPT + 5 - 20} more" in found.text
 
 
 def test_verpo_finds_signal_where_the_outcome_has_none():
