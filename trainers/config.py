@@ -170,16 +170,60 @@ class OptimConfig(BaseModel):
     lora: int | None = Field(default=None, ge=1)
     """Rank of LoRA adapters on the linear layers of those layers instead of the layers themselves."""
     lr: float = Field(default=2e-5, gt=0)
-    """Of policy-gradient steps, constant."""
+    """Of policy-gradient steps."""
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = Field(default=0.0, ge=0)
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
     tokens: int = Field(default=2048, ge=16)
     """Budget of one micro-batch: how many tokens are in memory at a time. It changes no result."""
+    checkpointing: bool | None = None
+    """Keep only the input of each layer and compute the rest again in the backward pass: a third more time for a
+    fraction of the memory. It changes no result."""
+    warmup: int | None = Field(default=None, ge=1)
+    """Policy-gradient steps over which the rate rises from 0."""
+    schedule: Literal["constant", "linear", "cosine"] | None = None
+    """How the rate of policy-gradient steps falls behind the warm-up; ``None``: it does not."""
+    horizon: int | None = Field(default=None, ge=1)
+    """The step from which the falling rate is a tenth of ``lr``."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.lora is not None and self.layers is None:
             raise ValueError("optim.lora needs optim.layers: the number of last layers that get adapters")
+        if self.schedule in ("linear", "cosine") and self.horizon is None:
+            raise ValueError(f"optim.schedule = '{self.schedule}' needs optim.horizon: the step at which the fall ends")
+        return self
+
+
+class ScaleConfig(BaseModel):
+    """Several GPUs, and what ``--plan`` assumes of one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gpus: int = Field(default=1, ge=1)
+    """GPUs that learn: one process each, started by ``torchrun --nproc-per-node``."""
+    parallel: Literal["ddp", "fsdp2"] = "ddp"
+    """``ddp``: every rank holds everything, gradients are summed. ``fsdp2``: weights, gradients and optimiser are
+    shared out."""
+    samplers: int = Field(default=0, ge=0)
+    """GPUs of the sampling server alone; 0: it shares those that learn."""
+    tensor: int = Field(default=1, ge=1)
+    """GPUs of one replica of the sampling server (its tensor parallelism)."""
+    memory_gb: float = Field(default=80.0, gt=0)
+    """Memory of one GPU."""
+    tflops: float = Field(default=989.0, gt=0)
+    """Peak of one GPU in dense bfloat16 (H100 SXM: 989, A100: 312)."""
+    bandwidth_tb: float = Field(default=3.35, gt=0)
+    """Memory bandwidth of one GPU in TB/s (H100 SXM: 3.35, A100 80 GB: 2.0)."""
+    mfu: float = Field(default=0.25, gt=0, le=1)
+    """Share of the peak that an update reaches."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        sampling = self.samplers or self.gpus
+        if sampling % self.tensor:
+            raise ValueError(
+                f"scale.tensor = {self.tensor} does not divide the {sampling} GPUs that sample: set it to a divisor"
+            )
         return self

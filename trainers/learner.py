@@ -16,15 +16,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainers import batch
+from trainers import batch, recompute
 from trainers.config import LossConfig, OptimConfig, SftConfig
 from trainers.forward import Flat, flatten, forward
 from trainers.losses.aggregate import weights
 from trainers.losses.build import dead_without_credit, losses
 from trainers.losses.tokens import Tokens
+from trainers.masters import lend, masters, settle
 from trainers.model import Model
 from trainers.protocol import Row
-from trainers.schedule import rate
+from trainers.ranks import Alone, Ranks
+from trainers.schedule import policy_rate, rate
 from trainers.trainable import swapped, trainable
 from trainers.update_metrics import UpdateMetrics
 
@@ -40,10 +42,19 @@ class TransformersLearner:
     """See :class:`trainers.protocol.Learner`."""
 
     def __init__(
-        self, model: Model, optim: OptimConfig, loss: LossConfig, sft: SftConfig, temperature: float, threads: int = 1
+        self,
+        model: Model,
+        optim: OptimConfig,
+        loss: LossConfig,
+        sft: SftConfig,
+        temperature: float,
+        threads: int = 1,
+        ranks: Ranks | None = None,
     ) -> None:
         """``temperature`` is the sampler's: log-probabilities are taken at it."""
         import torch
+
+        self.ranks: Ranks = ranks or Alone()
 
         self.threads = threads
         self.model, self.optim, self.loss, self.sft = model, optim, loss, sft
@@ -51,8 +62,14 @@ class TransformersLearner:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             self.parameters = trainable(model.net, optim)
+        if optim.checkpointing:
+            recompute.install(model.net)
+        self.masters = masters(self.parameters)
+        """What the optimiser steps, by the name of the weight."""
         self.imitated = 0
         """Supervised steps made."""
+        self.stepped = 0
+        """Policy-gradient steps made."""
         self.stage: Stage = "sft"
         self.optimiser = self._optimiser()
         self._weights: dict[str, float] = {}
@@ -63,7 +80,9 @@ class TransformersLearner:
         """One policy-gradient step. Without any credit nothing is stepped. Raises ``ValueError`` for a broken row."""
         self._enter("policy")
         batch.check(rows)
-        return self._step(rows, self.optim.lr, self._policy_loss, self._live(rows))
+        lr = policy_rate(self.optim, self.stepped)
+        self.stepped += 1
+        return self._step(rows, lr, self._policy_loss, self._live(rows))
 
     def imitate(self, rows: Sequence[Row]) -> dict[str, float]:
         """One supervised step: mean cross-entropy of the masked tokens of all rows, at temperature 1."""
@@ -79,7 +98,7 @@ class TransformersLearner:
         batch.check(rows)
         self._accumulate(rows, self._policy_loss, self._live(rows))
         found = {name: p.grad.clone() for name, p in self.parameters.items() if p.grad is not None}
-        self.optimiser.zero_grad(set_to_none=True)
+        self._clear()
         return found
 
     def save(self, folder: Path) -> None:
@@ -111,7 +130,7 @@ class TransformersLearner:
         import torch
 
         return torch.optim.AdamW(
-            list(self.parameters.values()),
+            list(self.masters.values()),
             lr=self.optim.lr,
             betas=self.optim.betas,
             weight_decay=self.optim.weight_decay,
@@ -149,13 +168,25 @@ class TransformersLearner:
         """Add the gradients of the whole step, micro-batch by micro-batch."""
         shown = UpdateMetrics()
         self._weights = self._normalisers(rows)
-        for micro in batch.micros(chosen, self.optim.tokens, by_group=self.stage == "policy"):
+        for micro in batch.micros(self.ranks.share(chosen), self.optim.tokens, by_group=self.stage == "policy"):
             flat = flatten(micro)
             shown.missing += flat.missing
             shown.packed += len(flat.line)
             if flat.targets:
                 objective(flat, self._per_token(flat), shown).backward()
-        return shown
+        return self._over_ranks(shown)
+
+    def _over_ranks(self, shown: UpdateMetrics) -> UpdateMetrics:
+        """Sums over all ranks: gradients in place, metrics returned."""
+        import torch
+
+        if self.ranks.size == 1:
+            return shown
+        for parameter in self.parameters.values():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        self.ranks.sum([p.grad for p in self.parameters.values() if p.grad is not None])
+        return UpdateMetrics.merged(self.ranks.gather(shown))
 
     def _normalisers(self, rows: Sequence[Row]) -> dict[str, float]:
         """Weight of each token of each rollout, over the whole step."""
@@ -209,6 +240,10 @@ class TransformersLearner:
         with torch.no_grad(), swapped(self.parameters, self.reference):
             return forward(self.model.net, flat, self.temperature)[0]
 
+    def _clear(self) -> None:
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
     def _apply(self, lr: float) -> float:
         """Clip, step, count; a gradient that is not finite is thrown away. Returns the norm before clipping."""
         import torch
@@ -217,7 +252,9 @@ class TransformersLearner:
         if math.isfinite(norm):
             for group in self.optimiser.param_groups:
                 group["lr"] = lr
+            lend(self.parameters, self.masters)
             self.optimiser.step()
+            settle(self.parameters, self.masters)
             self.model.version += 1
-        self.optimiser.zero_grad(set_to_none=True)
+        self._clear()
         return norm

@@ -27,16 +27,23 @@ def save(learner: TransformersLearner, folder: Path) -> None:
     """Write the files. There is no random state to keep: nothing in a step draws."""
     from safetensors.torch import save_file
 
-    save_file({name: p.detach().contiguous() for name, p in learner.parameters.items()}, folder / WEIGHTS)
+    if learner.ranks.rank:
+        return
+    save_file({name: p.detach().contiguous() for name, p in learner.masters.items()}, folder / WEIGHTS)
     moments = {
         f"{name}/{key}": value.contiguous()
-        for name, parameter in learner.parameters.items()
+        for name, parameter in learner.masters.items()
         for key, value in learner.optimiser.state.get(parameter, {}).items()
     }
     save_file(moments, folder / OPTIMISER)
     if learner.reference:
         save_file(learner.reference, folder / REFERENCE)
-    counters = {"stage": learner.stage, "imitated": learner.imitated, "version": learner.model.version}
+    counters = {
+        "stage": learner.stage,
+        "imitated": learner.imitated,
+        "stepped": learner.stepped,
+        "version": learner.model.version,
+    }
     (folder / COUNTERS).write_text(json.dumps(counters))
 
 
@@ -49,14 +56,16 @@ def load(learner: TransformersLearner, folder: Path) -> None:
     _fit(learner, weights, folder)
     with torch.no_grad():
         for name, parameter in learner.parameters.items():
+            learner.masters[name].copy_(weights[name])
             parameter.copy_(weights[name])
     learner.enter(counters["stage"])
     learner.optimiser.state.clear()
     for key, value in moments.items():
         name, _, field = key.rpartition("/")
-        learner.optimiser.state[learner.parameters[name]][field] = value
+        learner.optimiser.state[learner.masters[name]][field] = value
     learner.reference = _tensors(folder / REFERENCE) if (folder / REFERENCE).exists() else {}
     learner.imitated, learner.model.version = counters["imitated"], counters["version"]
+    learner.stepped = counters.get("stepped", 0)
 
 
 def load_weights(net: Any, folder: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from trainers.config import Clip, LossConfig
@@ -47,6 +48,16 @@ class UpdateMetrics:
         self.logprob += float(now.sum())
         if isinstance(config.policy, Clip):
             self.clipped += float(clip.clipped(config.policy, tokens).sum())
+
+    @classmethod
+    def merged(cls, parts: Sequence[UpdateMetrics]) -> UpdateMetrics:
+        """Of all ranks together."""
+        out = cls(
+            **{f.name: sum(getattr(part, f.name) for part in parts) for f in fields(cls)},
+        )
+        out.ratio_max = max(part.ratio_max for part in parts)
+        out.ratio_min = min(part.ratio_min for part in parts)
+        return out
 
     def numbers(self) -> dict[str, float]:
         """Means over tokens. ``ratio`` is trainer over sampler; ``kl`` the k3 estimate of KL(sampler || trainer)."""

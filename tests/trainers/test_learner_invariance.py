@@ -166,3 +166,9 @@ def test_training_every_weight_gives_the_last_layers_the_same_gradient() -> None
     every = TransformersLearner(model(), OptimConfig(layers=None), loss, SftConfig(), T).gradient(rows())
     assert len(every) > len(some)
     assert_same(some, {name: every[name] for name in some})
+
+
+def test_recomputing_activations_is_an_invariance() -> None:
+    loss, optim = LOSSES["clip-norm"], OptimConfig(layers=2, checkpointing=True)
+    again = TransformersLearner(tiny(5, layers=3, hidden=32, double=True), optim, loss, SftConfig(), T)
+    assert_same(learner(loss).gradient(rows()), again.gradient(rows()))

@@ -1,0 +1,130 @@
+"""Two processes that learn together over gloo do what one does: gradients, steps, checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainers.config import Clip, Gspo, LossConfig, OptimConfig, SftConfig
+from trainers.learner import TransformersLearner
+from trainers.model import tiny
+from trainers.protocol import Row
+from trainers.ranks import Alone, RankedLearner, Ranks, deal, join, serve
+
+ROOT = Path(__file__).parents[2]
+LOSSES = {
+    "token-mean": LossConfig(aggregation="token-mean", policy=Clip(high=0.28)),
+    "gspo": LossConfig(policy=Gspo(low=0.3, high=0.4), aggregation="seq-mean-token-mean"),
+}
+
+
+def rows(count: int = 5, seed: int = 0) -> list[Row]:
+    """Rollouts of very different lengths, the first of them in two rows."""
+    chance, made = random.Random(seed), list[Row]()
+    for index in range(count):
+        for _ in range(2 if index == 0 else 1):
+            size = 4 + 9 * index
+            mask = (False, False, *(chance.random() < 0.8 for _ in range(size)))
+            made.append(
+                Row(
+                    ids=tuple(chance.choices(range(256), k=size + 2)),
+                    mask=mask,
+                    logprobs=tuple(-5.5 + chance.uniform(-0.4, 0.4) if m else 0.0 for m in mask),
+                    advantages=tuple(chance.uniform(-1, 1) if m else 0.0 for m in mask),
+                    rollout=str(index),
+                    group=str(index // 2),
+                )
+            )
+    return made
+
+
+def learner(ranks: Ranks, loss: LossConfig) -> TransformersLearner:
+    model = tiny(5, layers=3, hidden=32, double=True)
+    return TransformersLearner(model, OptimConfig(layers=2, tokens=64, lr=1e-3), loss, SftConfig(), 0.8, ranks=ranks)
+
+
+def steady(numbers: dict[str, float]) -> dict[str, float]:
+    """Without what depends on the clock or on how rows are packed."""
+    return {k: v for k, v in numbers.items() if k not in ("seconds", "tokens_per_s", "packed_tokens")}
+
+
+def together(folder: Path) -> None:
+    """What each process runs: the gradient, then two steps and a checkpoint driven by rank 0."""
+    ranks = join()
+    for name, loss in LOSSES.items():
+        gradient = learner(ranks, loss).gradient(rows())
+        torch.save(gradient, folder / f"{name}-{ranks.rank}.pt")
+    inner = learner(ranks, LOSSES["token-mean"])
+    if ranks.rank:
+        return serve(inner)
+    driver = RankedLearner(inner)
+    numbers = [driver.imitate(rows(seed=3)), driver.update(rows()), driver.update(rows(1, seed=2))]
+    (folder / "numbers.json").write_text(json.dumps([steady(n) for n in numbers]))
+    driver.save(folder)
+    torch.save(dict(inner.parameters), folder / "weights.pt")
+    driver.stop()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two processes, as torchrun starts them."""
+    where = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, **shared, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, str(where)]
+    processes = [subprocess.Popen(command, env={**env, "RANK": str(rank)}) for rank in range(2)]
+    assert [process.wait(300) for process in processes] == [0, 0]
+    return where
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_number_of_ranks_is_an_invariance(folder: Path, name: str) -> None:
+    alone = learner(Alone(), LOSSES[name]).gradient(rows())
+    for rank in range(2):
+        shared = torch.load(folder / f"{name}-{rank}.pt")
+        assert shared.keys() == alone.keys()
+        assert max(float((shared[key] - alone[key]).abs().max()) for key in alone) < 1e-9
+    assert max(float(value.abs().max()) for value in alone.values()) > 1e-6
+
+
+def test_steps_and_metrics_of_two_ranks_are_those_of_one_and_more_ranks_than_rollouts_do_no_harm(folder: Path) -> None:
+    alone = learner(Alone(), LOSSES["token-mean"])
+    numbers = [alone.imitate(rows(seed=3)), alone.update(rows()), alone.update(rows(1, seed=2))]
+    found = json.loads((folder / "numbers.json").read_text())
+    for ours, theirs in zip(numbers, found, strict=True):
+        assert theirs == {k: pytest.approx(v, rel=1e-9, abs=1e-12) for k, v in steady(ours).items()}
+    weights = torch.load(folder / "weights.pt")
+    assert max(float((weights[name] - p).abs().max().detach()) for name, p in alone.parameters.items()) < 1e-9
+
+
+def test_a_checkpoint_of_two_ranks_is_read_by_one(folder: Path) -> None:
+    one = learner(Alone(), LOSSES["token-mean"])
+    one.load(folder)
+    weights = torch.load(folder / "weights.pt")
+    assert all(torch.equal(weights[name], p) for name, p in one.parameters.items())
+    assert (one.stepped, one.imitated) == (2, 1)
+
+
+def test_rollouts_are_dealt_whole_in_order_and_evenly_in_tokens() -> None:
+    whole = [[row for row in rows(20) if row.rollout == str(i)] for i in range(20)]
+    parts = deal(whole, 3)
+    loads = [sum(len(row.ids) for part in some for row in part) for some in parts]
+    assert sorted(part[0].rollout for some in parts for part in some) == sorted(str(i) for i in range(20))
+    assert max(loads) - min(loads) < 180 and all(
+        [int(p[0].rollout) for p in some] == sorted(int(p[0].rollout) for p in some) for some in parts
+    )
+
+
+if __name__ == "__main__":
+    together(Path(sys.argv[1]))
