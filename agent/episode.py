@@ -154,6 +154,7 @@ class Episode:
             cut=sampled.cut,
             fork=self._fork,
             version=sampled.version,
+            spans=sampled.spans,
             action=done.actions[0] if done.actions else None,
             more=done.actions[1:],
             # What the policy saw stands, even where the fresh sandbox words it differently.

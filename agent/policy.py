@@ -27,12 +27,15 @@ class Sampled(BaseModel):
     ids: tuple[int, ...]
     """Sampled ids, the end-of-turn token included when it was drawn."""
     logprobs: tuple[float, ...]
-    """At the sampler's temperature; same length as ``ids``."""
+    """At the sampler's temperature; same length as ``ids``. NaN where unknown: such a token carries no loss."""
     text: str
     """Decoded without the end-of-turn token."""
     cut: bool
     """Ended by length."""
     version: int = 0
+    """Weights that drew it; the oldest of them when they changed on the way."""
+    spans: tuple[tuple[int, int], ...] = ()
+    """Runs of tokens as (version, tokens) when the weights changed on the way; ``()``: all by ``version``."""
 
 
 class Policy(Protocol):

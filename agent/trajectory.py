@@ -108,7 +108,8 @@ class Facts(BaseModel):
 class Turn(BaseModel):
     """One exchange: what was added to the context, what was sampled, what it did."""
 
-    model_config = ConfigDict(frozen=True)
+    # An unknown log-probability is NaN in the file, too: null would not be read back.
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
 
     prompt: tuple[int, ...]
     """Token ids added to the context before this sample (the whole context when ``fork``)."""
@@ -122,7 +123,9 @@ class Turn(BaseModel):
     """The sample ended by length rather than by a stop token."""
     fork: bool = False
     version: int = 0
-    """Weight version that sampled it."""
+    """Weight version that sampled it; the oldest one when they changed on the way."""
+    spans: tuple[tuple[int, int], ...] = ()
+    """Runs of sampled tokens as (version, tokens) when the weights changed on the way; ``()``: all by ``version``."""
     action: Action | None = None
     """The first call of the turn; ``None`` when nothing parsed."""
     more: tuple[Action, ...] = ()
