@@ -47,6 +47,9 @@ Apply = Annotated[bool, typer.Option("--apply/--dry-run", help="Write; the defau
 AllowDirty = Annotated[bool, typer.Option("--allow-dirty", help="Write although git has uncommitted changes.")]
 Allow = Annotated[list[str] | None, typer.Option("--allow", help="Only paths that match this glob.")]
 Deny = Annotated[list[str] | None, typer.Option("--deny", help="No path that matches this glob.")]
+Strategy = Annotated[
+    str, typer.Option("--strategy", help="When a file changes meanwhile: atomic refuses, 3way merges by git.")
+]
 DenyAmbiguous = Annotated[bool, typer.Option("--deny-apply-on-ambiguous/--allow-apply-on-ambiguous")]
 
 DEFAULT_SERVER = "basedpyright"
@@ -148,6 +151,7 @@ def rename(
     allow: Allow = None,
     deny: Deny = None,
     deny_ambiguous: DenyAmbiguous = True,
+    strategy: Strategy = "atomic",
     as_json: Json = False,
     workspace: Workspace = ".",
     server: Server = DEFAULT_SERVER,
@@ -156,7 +160,7 @@ def rename(
     timeout: Timeout = 30.0,
     no_daemon: NoDaemon = False,
 ) -> None:
-    guard = _guard(write, allow_dirty, allow, deny, deny_ambiguous)
+    guard = _guard(write, allow_dirty, allow, deny, deny_ambiguous) | {"strategy": strategy}
     common = Common(as_json, workspace, server, index_io, trace_file, timeout, no_daemon)
     _query("rename", {"selector": selector, "name": name, **guard}, common)
 
@@ -175,6 +179,7 @@ def code_action(
     allow: Allow = None,
     deny: Deny = None,
     deny_ambiguous: DenyAmbiguous = True,
+    strategy: Strategy = "atomic",
     as_json: Json = False,
     workspace: Workspace = ".",
     server: Server = DEFAULT_SERVER,
@@ -183,7 +188,7 @@ def code_action(
     timeout: Timeout = 30.0,
     no_daemon: NoDaemon = False,
 ) -> None:
-    guard = _guard(write, allow_dirty, allow, deny, deny_ambiguous)
+    guard = _guard(write, allow_dirty, allow, deny, deny_ambiguous) | {"strategy": strategy}
     common = Common(as_json, workspace, server, index_io, trace_file, timeout, no_daemon)
     _query("code-action", {"selector": selector, "title": title, "kind": kind, **guard}, common)
 

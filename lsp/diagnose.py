@@ -104,7 +104,7 @@ async def _pull(session: Session, host: Host, path: str) -> list[Diagnostic]:
 
 
 async def _pushed(session: Session, host: Host, path: str) -> list[dict[str, Any]]:
-    uri = session.workspace.uri(path)
+    profile, uri = session.profile, session.workspace.uri(path)
     document = session.documents.get(path)
     version = document.version if document else 0
 
@@ -112,11 +112,15 @@ async def _pushed(session: Session, host: Host, path: str) -> list[dict[str, Any
         push = host.pushes.get(uri)
         if push is None:
             return False
-        if session.profile.diagnostics == "push":
+        if profile.diagnostics == "push":
             return push.order > host.marks.get(uri, 0)
         return push.version == version
 
+    if profile.reopen and not (uri in host.pushes and host.pushes[uri].order > host.touched):
+        await host.reopen(uri, session.documents.item(path))
     await host.wait(ready, session.options.timeout, f"diagnostics of {path}")
+    if profile.quiet:
+        await host.rest(uri, profile.quiet)
     return host.pushes[uri].items
 
 

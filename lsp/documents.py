@@ -88,13 +88,18 @@ class Documents:
             self.unreadable.add(path)
             return
         self._open[path] = document
+        notify("textDocument/didOpen", self.item(path))
+
+    def item(self, path: str) -> dict[str, object]:
+        """What opens an open document."""
+        document = self._open[path]
         item = {
             "uri": self._workspace.uri(path),
             "languageId": self._profile.language(path),
             "version": document.version,
             "text": mask(document.text.text, self._pinned),
         }
-        notify("textDocument/didOpen", {"textDocument": item})
+        return {"textDocument": item}
 
     def _update(self, path: str, notify: Notify) -> None:
         document = self._load(path)

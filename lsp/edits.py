@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -212,8 +213,17 @@ def file_diff(path: str, before: bytes | None, after: bytes | None) -> str:
     names = (f"a/{path}" if before is not None else "/dev/null", f"b/{path}" if after is not None else "/dev/null")
     head = f"diff --git a/{path} b/{path}\n"
     head += "new file mode 100644\n" if before is None else "deleted file mode 100644\n" if after is None else ""
+    # The names of both contents are what lets `git apply --3way` carry the patch over to a file that has changed.
+    head += f"index {blob_name(before)}..{blob_name(after)}\n"
     body = difflib.unified_diff(old, new, *names)
     return head + "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in body)
+
+
+def blob_name(data: bytes | None) -> str:
+    """What git calls a file's content."""
+    if data is None:
+        return "0" * 40
+    return hashlib.sha1(b"blob %d\0%s" % (len(data), data), usedforsecurity=False).hexdigest()
 
 
 def case_insensitive(folder: Path) -> bool:

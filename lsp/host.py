@@ -75,6 +75,8 @@ class Host:
     order: int = 0
     marks: dict[str, int] = field(default_factory=dict[str, int])
     """Order of arrival as of the last change that was sent of each document."""
+    touched: int = 0
+    """Order of arrival as of the last change that was sent of anything."""
     pulled: dict[str, tuple[str, str, list[dict[str, Any]], list[dict[str, Any]]]] = field(
         default_factory=dict[str, Any]
     )
@@ -117,6 +119,7 @@ class Host:
         return await self.client.request(method, params, self.options.timeout if timeout is None else timeout)
 
     def notify(self, method: str, params: object) -> None:
+        self.touched = self.order
         if method in ("textDocument/didOpen", "textDocument/didChange") and isinstance(params, dict):
             self.marks[params["textDocument"]["uri"]] = self.order
             self.changed_at = self.ends
@@ -132,6 +135,24 @@ class Host:
     def offers(self, capability: str, method: str = "") -> bool:
         """Whether the server has ``capability`` (a key of ServerCapabilities) or registered ``method`` later."""
         return bool(self.capabilities.get(capability)) or method in self.registered
+
+    async def reopen(self, uri: str, item: Mapping[str, Any]) -> None:
+        """Close and open a document of a server that pushes nothing where diagnostics stayed the same."""
+        closed = self.order
+        self.client.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
+        # The server takes back what it said of a closed document; only what comes after that counts.
+        cleared = "cleared diagnostics of a closed document"
+        await self.wait(
+            lambda: uri not in self.pushes or self.pushes[uri].order > closed, self.options.timeout, cleared
+        )
+        self.marks[uri] = self.order
+        self.client.notify("textDocument/didOpen", item)
+
+    async def rest(self, uri: str, quiet: float) -> None:
+        """Until nothing was pushed for ``uri`` during ``quiet`` seconds."""
+        last = -1
+        while last != (last := self.pushes[uri].order):
+            await asyncio.sleep(quiet)
 
     async def settle(self) -> None:
         """For a server that announces its work: until work that ended after the last change, or for :data:`GRACE`
@@ -159,18 +180,22 @@ class Host:
                 continue
 
     def _initialize(self) -> dict[str, Any]:
-        uri = path_to_uri(str(self.workspace.root))
+        uri = path_to_uri(str(self._root()))
         init = merge(self.profile.init, self.profile.pin.init if self.options.pinned else {})
         return {
             "processId": os.getpid(),
             "clientInfo": {"name": "lanser"},
             "rootUri": uri,
-            "rootPath": str(self.workspace.root),
+            "rootPath": str(self._root()),
             "workspaceFolders": [{"uri": uri, "name": "workspace"}],
             "capabilities": CAPABILITIES,
             "initializationOptions": self._fill(init),
             "trace": "off",
         }
+
+    def _root(self) -> Path:
+        """What the server takes for its workspace: ours, or the folder of its pinned configuration."""
+        return self._pin_file().parent if self.options.pinned and self.profile.pin.root else self.workspace.root
 
     def _learn(self, result: Mapping[str, Any]) -> None:
         self.capabilities = dict(result.get("capabilities") or {})

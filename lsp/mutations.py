@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from lsp import assemble
 from lsp.edits import Plan, Planner, filtered
@@ -23,6 +23,9 @@ from lsp.queries import Query
 from lsp.relocate import TAU
 from lsp.session import Session, as_dict
 from lsp.transaction import Transaction
+from lsp.workspace import Workspace
+
+STRATEGIES = ("atomic", "3way")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,10 @@ class Guard:
     """Globs of paths; ``deny`` wins."""
     deny_ambiguous: bool = True
     """Do not write when the selector was resolved with less than full confidence."""
+    strategy: Literal["atomic", "3way"] = "atomic"
+    """What happens to a file that changes between the plan and the writing of it: everything is refused, or
+    ``git apply --3way`` carries the plan over.
+    """
 
 
 async def prepare_rename(session: Session, selector: str, index_io: Encoding = "codepoint") -> dict[str, Any]:
@@ -115,7 +122,7 @@ async def _mutate(
         if guard.apply:
             if refusal is not None:
                 raise refusal
-            Transaction(session.workspace, plan).apply()
+            plan = write(session.workspace, plan, guard.strategy)
             part = edits_part(plan, checks, applied=True)
             await session.start()
         return assemble.bundle(asked, session, facts={}, resolution=query.part(), edits=part, began=began)
@@ -124,6 +131,18 @@ async def _mutate(
         return assemble.bundle(
             asked, session, resolution=resolution, edits=_unsafe(part, error), error=error, began=began
         )
+
+
+def write(workspace: Workspace, plan: Plan, strategy: str) -> Plan:
+    """Write ``plan``; what was written. ``BAD_INPUT`` for an unknown strategy."""
+    if strategy not in STRATEGIES:
+        raise LanserError(Code.BAD_INPUT, f"--strategy is one of {', '.join(STRATEGIES)}, not {strategy!r}")
+    if strategy == "3way":
+        from lsp.threeway import rebased
+
+        plan = rebased(workspace, plan)
+    Transaction(workspace, plan).apply()
+    return plan
 
 
 def check(session: Session, query: Query, plan: Plan, guard: Guard) -> tuple[dict[str, bool], LanserError | None]:

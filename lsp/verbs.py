@@ -17,7 +17,7 @@ from lsp.session import Session
 
 MUTATIONS = ("prepare-rename", "rename", "code-action")
 QUERIES = ("def", "refs", "hover", "symbols", "diag", "locate")
-GUARD = ("apply", "allow_dirty", "allow", "deny", "deny_ambiguous")
+GUARD = ("apply", "allow_dirty", "allow", "deny", "deny_ambiguous", "strategy")
 
 
 async def call(session: Session, cmd: str, args: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,8 @@ class Pin:
     """Merged into ``initializationOptions``."""
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Merged into the settings."""
+    root: bool = False
+    """The server cannot be told of the file, and looks for it in its workspace: that is then the private folder."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,14 @@ class Profile:
     diagnostics: Literal["pull", "push", "push-version"] = "pull"
     """``pull``: asked for after the change. ``push-version``: the pushed version must be ours. ``push``: the first
     push after the change.
+    """
+    reopen: bool = False
+    """For ``push``: once anything has changed, a document is closed and opened again before its diagnostics are waited
+    for, since the server pushes nothing where they stayed the same.
+    """
+    quiet: float = 0.0
+    """For ``push``: seconds without a further push after which a round is taken to be complete, for a server that
+    pushes in parts.
     """
     freshness: Literal["proved", "assumed"] = "proved"
     """Whether the answers can be proved to be for the content on disk."""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from lsp.edits import Plan, Planner, apply_edits
 from lsp.errors import Code, LanserError
+from lsp.mutations import write
 from lsp.positions import Text
 from lsp.session import Session
 from lsp.transaction import Files, Transaction, recover
@@ -322,6 +323,50 @@ def test_a_transaction_under_way_is_not_rolled_back(workspace: Workspace) -> Non
     Transaction(workspace, mixed_plan(workspace), Looking()).apply()
     assert found == [False]
     assert contents(workspace.root)["a.py"] == b"y = 1\n"
+
+
+LONG = "".join(f"line_{number} = {number}\n" for number in range(30))
+
+
+def rename_line_20(workspace: Workspace) -> Plan:
+    (workspace.root / "a.py").write_text(LONG)
+    return Planner(workspace, "utf-8").plan(edit(workspace.uri("a.py"), (20, 0, 20, 7, "renamed")))
+
+
+def test_a_plan_is_carried_over_to_a_file_that_changed_elsewhere(workspace: Workspace) -> None:
+    plan = rename_line_20(workspace)
+    changed = "# new\r\n" + LONG.replace("line_3 ", "other ")
+    (workspace.root / "a.py").write_bytes(changed.encode())
+    written = write(workspace, plan, "3way")
+    expected = changed.replace("line_20 ", "renamed ").encode()
+    assert (workspace.root / "a.py").read_bytes() == expected == written.after["a.py"]
+    assert not (workspace.root / ".git").exists()
+
+
+def test_a_plan_is_not_carried_over_to_lines_that_changed_too(workspace: Workspace) -> None:
+    plan = rename_line_20(workspace)
+    changed = LONG.replace("line_20 ", "mine ")
+    (workspace.root / "a.py").write_text(changed)
+    for strategy, code in (("3way", Code.APPLY_CONFLICT), ("atomic", Code.CONTENT_MODIFIED), ("x", Code.BAD_INPUT)):
+        with pytest.raises(LanserError) as caught:
+            write(workspace, plan, strategy)
+        assert caught.value.code is code
+        assert (workspace.root / "a.py").read_text() == changed
+    (workspace.root / "a.py").unlink()
+    with pytest.raises(LanserError) as caught:
+        write(workspace, plan, "3way")
+    assert caught.value.code is Code.APPLY_CONFLICT
+
+
+def test_a_preview_can_be_applied_by_hand_three_ways(workspace: Workspace) -> None:
+    plan = rename_line_20(workspace)
+    (workspace.root / "a.py").chmod(0o644)
+    for command in ("init -q .", "add -A"):
+        subprocess.run(["git", *command.split()], cwd=workspace.root, check=True)
+    (workspace.root / "a.py").write_text(LONG.replace("line_22 ", "near "))
+    subprocess.run(["git", "add", "-A"], cwd=workspace.root, check=True)
+    subprocess.run(["git", "apply", "--3way"], cwd=workspace.root, input=plan.diff().encode(), check=True)
+    assert (workspace.root / "a.py").read_text() == LONG.replace("line_22 ", "near ").replace("line_20 ", "renamed ")
 
 
 def test_the_diff_is_one_that_git_applies(workspace: Workspace, tmp_path: Path) -> None:
