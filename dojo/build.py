@@ -136,6 +136,7 @@ def machine(config: Config) -> Machine:
         config.sft,
         seed=config.seed,
         temperature=config.train.temperature,
+        scale=config.scale,
     )
 
 

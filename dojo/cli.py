@@ -42,6 +42,7 @@ def train(
     resume: Annotated[Path | None, typer.Option(help="Continue this run folder where it stopped.")] = None,
     out: Annotated[Path, typer.Option(help="Folder that holds the run folders.")] = Path("runs"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and exit.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what memory and time it will take, and exit.")] = False,
     unsafe_local: Unsafe = False,
 ) -> None:
     """Train a policy: evaluate, warm start, GRPO, evaluate, report."""
@@ -55,6 +56,12 @@ def train(
     if dry_run:
         typer.echo(settings.to_toml(), nl=False)
         return
+    if plan:
+        from dojo.scale import plan as planned
+
+        text, fits = planned(settings)
+        typer.echo("\n".join(text))
+        raise SystemExit(0 if fits else 1)
     from dojo import verbs
 
     verbs.train(settings, folder, out, (config or QUICKSTART).stem)

@@ -23,7 +23,7 @@ from agent.config import AgentConfig
 from dojo.errors import UserError
 from rewards.config import RewardConfig
 from sandbox.config import SandboxConfig
-from trainers.config import LossConfig, ModelConfig, OptimConfig, SftConfig
+from trainers.config import LossConfig, ModelConfig, OptimConfig, ScaleConfig, SftConfig
 from trainers.loop_config import EvalConfig, TrainConfig
 
 
@@ -57,6 +57,7 @@ class Config(BaseModel):
     sft: SftConfig = SftConfig()
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
+    scale: ScaleConfig = ScaleConfig()
     train: TrainConfig = Field(default_factory=lambda: TrainConfig.model_validate({}))
     eval: EvalConfig = Field(default_factory=lambda: EvalConfig.model_validate({}))
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from agent.policy import Policy
 from agent.store import Store
 from agent.trajectory import Key, Trajectory
-from dojo import build
+from dojo import build, scale
 from dojo.config import Config, explain
 from dojo.errors import UserError
 from rewards.config import RewardConfig
@@ -39,11 +39,15 @@ def train(config: Config, resume: Path | None, out: Path, name: str) -> None:
     from trainers.loop import Settings
     from trainers.loop import train as run_loop
     from trainers.model import check
+    from trainers.ranks import rank, release
 
     check(config.model)
+    if rank():
+        return scale.serve(config)
     run = resume or out / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     settings = Settings(config.seed, config.train, config.eval, config.to_toml())
     run_loop(build.components(config, say, run), settings, run, resume=resume is not None)
+    release()
 
 
 # -- episodes without training

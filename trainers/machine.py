@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainers.components import Machine
-from trainers.config import LossConfig, ModelConfig, OptimConfig, SftConfig
+from trainers.config import LossConfig, ModelConfig, OptimConfig, ScaleConfig, SftConfig
 
 
 def local_machine(
@@ -14,19 +14,18 @@ def local_machine(
     *,
     seed: int = 0,
     temperature: float = 0.8,
+    scale: ScaleConfig | None = None,
 ) -> Machine:
     """Load the model and put both on it. ``temperature`` is the training sampler's (``train.temperature``).
 
-    Raises :class:`trainers.tokenizer.ModelError` with one sentence.
+    Raises :class:`trainers.tokenizer.ModelError` or :class:`trainers.errors.TrainingError` with one sentence.
     """
     from trainers.engines.transformers import TransformersEngine
-    from trainers.learner import TransformersLearner
+    from trainers.learners import learner
     from trainers.model import load
+    from trainers.ranks import RankedLearner
 
     loaded = load(model, seed)
     engine = TransformersEngine(loaded, model.threads)
-    return Machine(
-        engine,
-        TransformersLearner(loaded, optim, loss, sft, temperature, model.learner_threads or model.threads),
-        engine.wave,
-    )
+    made = learner(loaded, model, optim, loss, sft, temperature=temperature, scale=scale or ScaleConfig())
+    return Machine(engine, made if made.ranks.size == 1 else RankedLearner(made), engine.wave)

@@ -17,8 +17,9 @@ Memory, in bytes on one of G learning GPUs (P parameters, L of them learning, D 
 
 Time of a step (E episodes of T tokens, S of them sampled; A parameters used by a token):
 
-    update        2 A for each token of the forward pass, 4 A of the backward pass (2 A with adapters), 2 A more with
-                  checkpointing, over G GPUs at ``peak`` times ``mfu`` (times 0.4 with experts)
+    update        2 A for each token of the forward pass; 4 A of the backward pass (2 A with adapters) and 2 A more with
+                  checkpointing, both for the share of the layers that learn; over G GPUs at ``peak`` times ``mfu``
+                  (times 0.4 with experts)
     generation    the longest episode's S steps; each reads the weights and the keys of the replica's episodes once, at
                   the memory bandwidth times 0.6
     prefill       2 A for each token that was not sampled, at ``peak`` times 0.4
@@ -141,7 +142,8 @@ def _learner(shape: Shape, size: int, optim: OptimConfig, scale: ScaleConfig) ->
 def _seconds(
     shape: Shape, size: int, optim: OptimConfig, scale: ScaleConfig, load: Load, held: float
 ) -> dict[str, float]:
-    passes = 2 + (2 if optim.lora is not None else 4) + (2 if optim.checkpointing else 0)
+    share = min(optim.layers or shape.layers, shape.layers) / shape.layers
+    passes = 2 + share * ((2 if optim.lora is not None else 4) + (2 if optim.checkpointing else 0))
     tokens, peak = load.episodes * load.tokens, scale.tflops * 1e12
     useful = scale.mfu * (EXPERTS if shape.experts else 1.0)
     samplers = scale.samplers or scale.gpus

@@ -127,6 +127,17 @@ def join(device: str = "cpu") -> Ranks:
     return Group(dist.get_rank(), size)
 
 
+def rank() -> int:
+    """Of this process, as its environment says."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def release() -> None:
+    """Rank 0 is done: the others may end. Nothing to do without any."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _call("stop", None)
+
+
 @dataclass(slots=True)
 class RankedLearner:
     """Rank 0's learner: every call is made on all ranks. See :class:`trainers.protocol.Learner`."""
@@ -152,10 +163,6 @@ class RankedLearner:
         """Every rank reads the folder, which all must see."""
         _call("load", folder)
         self.inner.load(folder)
-
-    def stop(self) -> None:
-        """Let the other ranks end."""
-        _call("stop", None)
 
 
 def serve(learner: Learner) -> None:

@@ -86,7 +86,8 @@ def shape(name: str) -> Shape:
     file = Path(name).expanduser() / "config.json"
     if file.is_file():
         return read(json.loads(file.read_text()), str(file))
-    found = KNOWN.get(Path(name).name.lower().removesuffix("-instruct"))
+    last = Path(name).name.lower()
+    found = KNOWN.get(last) or KNOWN.get(last.removesuffix("-instruct"))
     if found is None:
         raise ModelError(
             f"nothing is known of the model {name}: there is no {file}, and its name is none of {', '.join(KNOWN)}"

@@ -17,7 +17,7 @@ from trainers.config import Clip, Gspo, LossConfig, OptimConfig, SftConfig
 from trainers.learner import TransformersLearner
 from trainers.model import tiny
 from trainers.protocol import Row
-from trainers.ranks import Alone, RankedLearner, Ranks, deal, join, serve
+from trainers.ranks import Alone, RankedLearner, Ranks, deal, join, release, serve
 
 ROOT = Path(__file__).parents[2]
 LOSSES = {
@@ -70,7 +70,7 @@ def together(folder: Path) -> None:
     (folder / "numbers.json").write_text(json.dumps([steady(n) for n in numbers]))
     driver.save(folder)
     torch.save(dict(inner.parameters), folder / "weights.pt")
-    driver.stop()
+    release()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,66 @@
+"""``dojo train --plan`` on the shipped recipes, and what several processes are refused."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dojo.config import load
+from dojo.scale import plan
+from trainers.config import ScaleConfig
+from trainers.errors import TrainingError
+from trainers.learners import check
+
+ROOT = Path(__file__).parents[2]
+RECIPES = ("quickstart.toml", "scale/one-gpu-7b.toml", "scale/node-32b.toml")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_plan_accepts_every_shipped_recipe(name: str) -> None:
+    text, fits = plan(load(ROOT / "configs" / name))
+    assert fits and text[-1] == "fits: yes"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "way"),
+    [
+        (["--optim.tokens", "262144"], "optim.checkpointing, or lower optim.tokens"),
+        (["--train.waves", "16", "--train.prompts", "64"], "lower train.wave or train.waves"),
+        (["--optim.layers", "28", "--optim.lora", "2048"], "use more GPUs"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_says_what_to_change(overrides: list[str], way: str) -> None:
+    text, fits = plan(load(ROOT / "configs/scale/one-gpu-7b.toml", overrides))
+    assert not fits and "fits: NO" in text and way in text[-1]
+
+
+def test_planning_loads_no_model_and_no_torch() -> None:
+    code = (
+        "import sys; sys.argv = ['dojo', 'train', 'configs/scale/node-32b.toml', '--plan']\n"
+        "from dojo.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code == 0, end.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Qwen3-32B: 32.76 G parameters" in done.stdout
+
+
+def test_an_unknown_model_is_one_sentence() -> None:
+    command = [sys.executable, "-m", "dojo", "train", "configs/quickstart.toml", "--model.name", "/nowhere", "--plan"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.startswith("dojo: nothing is known of the model /nowhere")
+
+
+def test_a_number_of_processes_that_the_config_does_not_name_is_refused() -> None:
+    assert "WORLD_SIZE" not in os.environ
+    with pytest.raises(TrainingError, match="torchrun --nproc-per-node 4"):
+        check(ScaleConfig(gpus=4))
+    with pytest.raises(TrainingError, match="can be planned but not run"):
+        check(ScaleConfig(parallel="fsdp2"))
+    check(ScaleConfig())
