@@ -23,9 +23,9 @@ from pydantic import ValidationError
 from agent.trajectory import SCHEMA, Key, Trajectory
 
 _HEAD = f'{{"schema_version":{SCHEMA},'.encode()
-_UNREAD = (b'"prompt":[', b',"logprobs":[')
-"""Lists of a turn that scoring does not read. Quotes within strings are escaped, so that text cannot look like them."""
-_NUMBERS = b"0123456789,.-+eE"
+_UNREAD = ((b'"prompt":[', b'],"sampled":['), (b',"logprobs":[', b'],"text":"'))
+"""Lists of a turn that scoring does not read, as they begin and as they end. Quotes within strings are escaped, so that
+text cannot look like them."""
 
 
 class StoreError(Exception):
@@ -171,12 +171,15 @@ def _group(line: bytes) -> bytes:
 
 
 def _lean(line: bytes) -> bytes:
-    """The record with its unread lists empty; a list of anything but numbers is left as it is."""
-    for name in _UNREAD:
-        head, *rest = line.split(name)
-        ends = [part.find(b"]") for part in rest]
-        if all(not part[:end].translate(None, _NUMBERS) for part, end in zip(rest, ends, strict=True)):
-            line = name.join([head, *(part[end:] for part, end in zip(rest, ends, strict=True))])
+    """The record with its unread lists empty; a list that holds more than numbers is left as it is."""
+    for begin, after in _UNREAD:
+        head, *rest = line.split(begin)
+        kept = [head]
+        for part in rest:
+            end = part.find(b"]")
+            numbers = part.startswith(after, end) and part.find(b'"', 0, end) < 0
+            kept.append(part[end:] if numbers else part)
+        line = begin.join(kept)
     return line
 
 

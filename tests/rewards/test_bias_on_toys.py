@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hands import NAMES, recipe
 
-from rewards import speed
 from rewards.assign.immediate import Immediate
 from rewards.assign.min_form import MinForm
 from rewards.assign.potential import PotentialDifference
@@ -122,8 +121,3 @@ def test_the_docs_explain_each_recipe(name: str):
 def test_the_examples_in_the_docs_are_what_score_prints(name: str):
     data = json.loads(DOCS.with_name("rewards-example.json").read_text())
     assert score_matrix(data, Recipe(recipe(name))).text in DOCS.read_text()
-
-
-def test_both_numbers_of_the_speed_measurement_are_measured():
-    found = speed.measure(seconds=0.1)
-    assert set(found) == {"score_ms", "packing_ms", "replay_per_s"} and all(value > 0 for value in found.values())
