@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from agent.config import AgentConfig
 from agent.errors import Fault, FormatError, Stop, ToolError, boundary
 from agent.facts import Tracker
 from agent.formats.format import Format
@@ -42,15 +43,18 @@ class Actor:
         scene: Scene,
         tracker: Tracker,
         tidy: Callable[[str], str],
-        format_errors: int,
+        config: AgentConfig,
     ) -> None:
-        """``tidy`` makes an observation of a text; ``format_errors`` malformed answers in a row end the episode."""
+        """``tidy`` makes an observation of a text."""
         self._form, self._tools, self._scene, self._tracker = form, tools, scene, tracker
-        self._tidy, self._limit = tidy, format_errors
+        self._tidy, self._limit = tidy, config.format_errors
+        self._refuses_cut = config.cut_turns == "penalise"
         self._malformed = 0
 
     async def act(self, sampled: Sampled) -> Done:
         """Parse, call the tools, take the facts."""
+        if sampled.cut and self._refuses_cut:
+            return self._refused("error: the answer was too long and was cut. Be shorter.")
         try:
             actions = self._form.parse(sampled.text, sampled.cut)
         except FormatError as error:

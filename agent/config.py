@@ -31,6 +31,10 @@ class AgentConfig(BaseModel):
     """Turns after which the episode ends with the reason ``turns``."""
     max_tokens: int = Field(default=512, ge=1)
     """Tokens that one turn may sample. A turn cut there is no action unless its block was already closed."""
+    cut_turns: Literal["keep", "mask", "penalise"] = "keep"
+    """What a turn cut by length comes to: ``keep`` lets it act if its action was whole and trains it like any other;
+    ``mask`` too, but its tokens carry no loss; ``penalise`` makes it a malformed answer, whatever it holds, which the
+    reward's view of the format sees."""
     max_context: int = Field(default=8192, ge=2)
     """Tokens of the whole context, sampled ones included. When no room is left the episode ends with ``tokens``."""
     overflow: Literal["stop", "drop", "summarise"] = "stop"

@@ -90,6 +90,27 @@ class DyingSandbox:
             raise SandboxError("the sandbox died (on cue)")
 
 
+@dataclass(frozen=True, slots=True)
+class NoBash:
+    """A backend whose image has no bash."""
+
+    inner: Backend
+    name: str = "no-bash"
+
+    async def open(self, spec: Spec) -> Sandbox:
+        return NoBashSandbox(await self.inner.open(spec), DyingBackend(self.inner), 0, "", 0)
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+class NoBashSandbox(DyingSandbox):
+    """Its shell finds no bash."""
+
+    async def run(self, command: str, timeout_s: float | None = None) -> ExecResult:
+        return ExecResult(output="", exit_code=127)
+
+
 @dataclass(slots=True)
 class FailingPolicy:
     """Plays as ``inner``, but its engine fails at ``turn``, ``times`` times."""

@@ -52,8 +52,16 @@ class Episode:
         self._task, self._base, self._sandbox = prepared.task, prepared.base, sandbox
         self._form, self._tracker, self._recorded = form, tracker, recorded
         self._deadline = time.monotonic() + config.wall_s
-        scene = Scene(self._task, sandbox, config.command_s, self._deadline, web or Web())
-        self._actor = Actor(form, tools, scene, tracker, self._tidy, config.format_errors)
+        scene = Scene(
+            self._task,
+            sandbox,
+            config.command_s,
+            self._deadline,
+            web or Web(),
+            prepared.python or "python",
+            prepared.pytest_args,
+        )
+        self._actor = Actor(form, tools, scene, tracker, self._tidy, config)
         self._window = Window(config.max_context)
         self._messages: tuple[Message, ...] = ()
         self._opening: tuple[int, ...] = ()
@@ -153,6 +161,7 @@ class Episode:
             text=sampled.text,
             cut=sampled.cut,
             fork=self._fork,
+            masked=sampled.cut and self._config.cut_turns == "mask",
             version=sampled.version,
             spans=sampled.spans,
             action=done.actions[0] if done.actions else None,

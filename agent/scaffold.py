@@ -8,6 +8,7 @@ a run.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,8 +26,11 @@ from agent.policy import Policy
 from agent.shadow import Attempts, shadowed
 from agent.tools.tool import Web
 from agent.trajectory import End, Key, Trajectory, Turn
-from sandbox.protocol import Backend, Limits, Sandbox, Spec
-from sandbox.task import Failure, Prepared, Status, Task, TaskSource, Verdict
+from sandbox.protocol import Backend, Limits, Sandbox, SandboxError, Spec
+from sandbox.task import Failure, Prepared, Status, Task, TaskError, TaskSource, Verdict
+
+BASH_S = 10.0
+"""Seconds that the look for bash may take."""
 
 
 @dataclass(slots=True)
@@ -44,6 +48,8 @@ class Scaffold:
     """Whether the sandboxes' policy lets an episode reach the network."""
     _lab: Lab = field(init=False)
     _prepared: Once[str, Prepared] = field(default_factory=Once[str, Prepared])
+    _images: Once[str, bool] = field(default_factory=Once[str, bool])
+    """Which images have bash."""
     _attempts: dict[Key, Attempts] = field(default_factory=dict[Key, Attempts])
     """Of the episodes that are not graded yet, where shadow grading is on."""
 
@@ -68,6 +74,7 @@ class Scaffold:
         except Fault as fault:
             return _failed(task, policy, key, fault)
         try:
+            await self._check_image(prepared, sandbox)
             return await self._episode(policy, prepared, sandbox, key, recorded).run()
         finally:
             # Shielded: a cancelled episode leaves no sandbox behind.
@@ -148,6 +155,20 @@ class Scaffold:
             return await asyncio.to_thread(self.source.prepare, task)
 
         return await self._prepared.get(task.instance_id, make)
+
+    async def _check_image(self, prepared: Prepared, sandbox: Sandbox) -> None:
+        """Refuse a task whose own image has no bash, once per image. Raises ``TaskError``."""
+        image = prepared.image
+        if image is None or "bash" not in self.config.tools:
+            return
+
+        async def look() -> bool:
+            return (await sandbox.run("command -v bash", BASH_S)).exit_code not in (1, 127)
+
+        with contextlib.suppress(SandboxError):  # a dead sandbox is found out by the episode
+            if not await self._images.get(image, look):
+                whose = f"the image {image} of {prepared.task.instance_id}"
+                raise TaskError(f"{whose} has no bash: add it to the image or take 'bash' out of agent.tools")
 
     def _spec(self, prepared: Prepared) -> Spec:
         return Spec(

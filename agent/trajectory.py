@@ -122,6 +122,8 @@ class Turn(BaseModel):
     cut: bool = False
     """The sample ended by length rather than by a stop token."""
     fork: bool = False
+    masked: bool = False
+    """Its sampled tokens carry no loss (a turn cut by length, where ``cut_turns`` is ``mask``)."""
     version: int = 0
     """Weight version that sampled it; the oldest one when they changed on the way."""
     spans: tuple[tuple[int, int], ...] = ()
@@ -142,7 +144,7 @@ class Segment(BaseModel):
 
     ids: tuple[int, ...]
     mask: tuple[bool, ...]
-    """True where the token was sampled by the policy."""
+    """True where the token was sampled by the policy, in a turn that carries loss."""
     logprobs: tuple[float, ...]
     """0.0 where ``mask`` is false."""
     turn: tuple[int, ...]
@@ -213,7 +215,7 @@ def _segment(turns: tuple[Turn, ...], first: int) -> Segment:
     for index, turn in enumerate(turns, start=first):
         n, m = len(turn.prompt), len(turn.sampled)
         ids += [*turn.prompt, *turn.sampled]
-        mask += [False] * n + [True] * m
-        logprobs += [0.0] * n + list(turn.logprobs)
-        owner += [-1] * n + [index] * m
+        mask += [False] * n + [not turn.masked] * m
+        logprobs += [0.0] * (n + m) if turn.masked else [0.0] * n + list(turn.logprobs)
+        owner += [-1] * (n + m) if turn.masked else [-1] * n + [index] * m
     return Segment(ids=tuple(ids), mask=tuple(mask), logprobs=tuple(logprobs), turn=tuple(owner))

@@ -73,7 +73,7 @@ def _turn(index: int, turn: Turn) -> Panel:
     body = Text(visible(turn.text))
     if turn.observation:
         body.append("\n" + visible(turn.observation), style="cyan")
-    tool = turn.action.tool if turn.action else "no action"
+    tool = " + ".join(action.tool for action in (turn.action, *turn.more) if action) or "no action"
     title = Text(f"turn {index}: {tool}", style="" if turn.facts.tool_ok else "red")
     return Panel(body, title=title, title_align="left", subtitle=Text(_facts(turn), style="dim"), subtitle_align="left")
 
@@ -81,8 +81,13 @@ def _turn(index: int, turn: Turn) -> Panel:
 def _facts(turn: Turn) -> str:
     facts = turn.facts
     said = [f"{len(turn.prompt)}+{len(turn.sampled)} tokens"]
+    said += ["history rewritten"] if turn.fork else []
     said += ["cut"] if turn.cut else []
+    said += ["no loss"] if turn.masked else []
     said += [f"exit {facts.exit_code}"] if facts.exit_code is not None else []
     said += ["new tree"] if facts.attempt else ["changed"] if facts.changed else []
     said += [f"{facts.diagnostics} errors"] if facts.diagnostics is not None else []
+    said += [f"confidence {facts.confidence:g}"] if facts.confidence is not None else []
+    said += ["safe" if facts.safe else "not safe"] if facts.safe is not None else []
+    said += [f"{facts.tests.count('1')} of {len(facts.tests)} hidden tests"] if facts.tests is not None else []
     return ", ".join(said)

@@ -28,6 +28,7 @@ def rows(group: Sequence[Trajectory], credit: Credit) -> list[Row]:
         for trajectory, turns, valid in zip(group, credit.turns, credit.valid, strict=True)
         if valid
         for segment in trajectory.segments()
+        if any(segment.mask)
     ]
 
 

@@ -66,7 +66,7 @@ class Fenced:
         args = dict(action.args)
         info = str(args.pop(tool.info)) if tool.info and args.get(tool.info) is not None else ""
         if tool.body is not None:
-            body = str(args.pop(tool.body))
+            body = str(args.pop(tool.body, ""))
         else:
             body = json.dumps(args, ensure_ascii=False) if args else ""
         ticks = "`" * max(3, *(len(run) + 1 for run in _RUN.findall(body)), 3)

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
-from agent.tools.tool import Tool
+from agent.tools.tool import Arguments, Tool
 
 
 def schema(tool: Tool) -> dict[str, Any]:
@@ -24,8 +25,13 @@ def schema(tool: Tool) -> dict[str, Any]:
 
 
 def parameters(tool: Tool) -> dict[str, Any]:
-    """JSON schema of the arguments, without titles."""
-    found = _plain(tool.Args.model_json_schema())
+    """JSON schema of the arguments, without titles. Shared by all who ask: not to be changed."""
+    return _parameters(tool.Args)
+
+
+@cache
+def _parameters(model: type[Arguments]) -> dict[str, Any]:
+    found = _plain(model.model_json_schema())
     return {"type": "object", "properties": found.get("properties", {}), "required": found.get("required", [])} | {
         key: found[key] for key in ("additionalProperties", "$defs") if key in found
     }

@@ -23,6 +23,9 @@ SHOWN = 30
 PER_FILE = 6
 """Matches of one file before the others have their turn."""
 WIDTH = 160
+HELD = 400_000
+"""Characters of grep's output that are ranked."""
+_DEFINITION = "'^[^:]+:[0-9]+:[[:space:]]*((async +)?def|class) '"
 _SKIP = ("--exclude-dir=.git", "--exclude-dir=__pycache__", "--exclude-dir=.venv", "--exclude-dir=node_modules")
 _DEFINES = re.compile(r"\s*(?:(?:async\s+)?def|class)\s|\w+\s*(?::[^=]+)?=\s")
 _TEST = re.compile(r"(?:^|/)(?:tests?/|test_[^/]*$|[^/]*_test\.|conftest\.py$)")
@@ -62,20 +65,23 @@ class Search:
 
 
 def command(pattern: str, path: str) -> str:
-    """A subshell, so that neither the agent's working directory nor its options change. Exit code 2: grep refused."""
-    grep = f"command grep -rnIE {' '.join(_SKIP)}"
-    where, what = shlex.quote(path), shlex.quote(pattern)
-    lines = (
-        f"cd {WORKSPACE} || exit 2",
-        f"found=$({grep} -m 200 -e {what} -- {where} 2>&1) || {{ code=$?; [ $code = 1 ] && exit 0; "
-        'printf "%s\\n" "$found" | tail -n 1; exit $code; }',
-        "export LC_ALL=C.UTF-8",
-        f"printf '%s\\n' \"$found\" | cut -c1-{WIDTH + 120} | command grep -E '^[^:]+:[0-9]+:"
-        "[[:space:]]*((async +)?def|class) ' | head -n 40",
-        "echo --",
-        f"printf '%s\\n' \"$found\" | cut -c1-{WIDTH + 120} | head -c 12000",
-    )
-    return "(" + "\n".join(lines) + "\n)"
+    """A subshell, so that neither the agent's working directory nor its options change, in the words of any POSIX
+    shell. It exits with 2 when grep refused and found nothing; a file that cannot be read is no reason.
+    """
+    grep, cut = f"command grep -rnIE {' '.join(_SKIP)}", f"cut -c1-{WIDTH + 120}"
+    what, where = shlex.quote(pattern), shlex.quote(path)
+    return f"""(set +eu; (set +o pipefail) 2>/dev/null && set +o pipefail
+cd {WORKSPACE} || exit 2
+found=$({{ {grep} -m 200 -e {what} -- {where}; printf '\\n%s' "code $?"; }} 2>&1 | head -c {HELD})
+case "${{found##*code }}" in
+1) exit 0 ;;
+2) printf '%s\\n' "$found" | command grep -qv -e '^grep: ' -e '^code ' -e '^$' ||
+   {{ printf '%s\\n' "$found" | command grep '^grep: ' | tail -n 1; exit 2; }} ;;
+esac
+export LC_ALL=C.UTF-8
+printf '%s\\n' "$found" | {cut} | command grep -E {_DEFINITION} | head -n 40
+printf '%s\\n' "$found" | {cut} | head -c 12000
+)"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from typing import ClassVar
 
 from agent.errors import ToolError
@@ -39,7 +40,9 @@ class Test:
 
     async def run(self, args: Arguments, scene: Scene) -> Result:
         assert isinstance(args, TestArgs)
-        done = await scene.sandbox.run(command(args.select, args.keyword), scene.seconds())
+        done = await scene.sandbox.run(
+            command(args.select, args.keyword, scene.python, scene.pytest_args), scene.seconds()
+        )
         if done.timed_out:
             return Result(text=f"{tail(done.output)}\n[timed out: killed]", ok=False, touched=True)
         text = tail(done.output) or "[no output]"
@@ -48,8 +51,10 @@ class Test:
         return Result(text=text, ok=done.exit_code is not None, touched=True, exit_code=done.exit_code)
 
 
-def command(select: str, keyword: str | None) -> str:
-    """In a subshell at the repository's root. Raises ``ToolError`` for an option among the tests."""
+def command(select: str, keyword: str | None, python: str = "python", more: Sequence[str] = ()) -> str:
+    """In a subshell at the repository's root, with the arguments that grading uses too (``more``). Raises ``ToolError``
+    for an option among the tests.
+    """
     try:
         words = shlex.split(select)
     except ValueError:
@@ -57,8 +62,9 @@ def command(select: str, keyword: str | None) -> str:
     option = next((word for word in words if word.startswith("-")), None)
     if option is not None:
         raise ToolError(f"error: test: select: {option} is an option; name files, folders or test ids.")
-    chosen = shlex.join(words) + (f" -k {shlex.quote(keyword)}" if keyword else "")
-    return f"(cd {WORKSPACE} && python -m pytest {OPTIONS} {chosen})"
+    chosen = shlex.join([*more, *words]) + (f" -k {shlex.quote(keyword)}" if keyword else "")
+    run = f"PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 {shlex.quote(python)} -m pytest"
+    return f"(cd {WORKSPACE} && {run} {OPTIONS} {chosen})"
 
 
 def tail(output: str) -> str:

@@ -44,6 +44,10 @@ class Scene:
     """``time.monotonic()`` at which the episode's wall clock runs out."""
 
     web: Web = _NO_WEB
+    python: str = "python"
+    """Interpreter of the task's code."""
+    pytest_args: tuple[str, ...] = ()
+    """What the task's tests need."""
 
     def seconds(self) -> float:
         """What a command started now may take: at least a second, so that a late command fails by itself."""

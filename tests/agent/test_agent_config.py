@@ -16,6 +16,7 @@ from agent import tools
 from agent.config import AgentConfig
 from agent.formats import make
 from agent.scripted import ScriptedPolicy
+from agent.tools.describe import page, schema
 from agent.trajectory import Action, End
 from agent.view import episode, listing, visible
 
@@ -43,6 +44,7 @@ from agent.tools.tool import Arguments, Result, Scene
 
 class CountArgs(Arguments):
     path: str
+    """Which file."""
 
 class Count:
     """Lines of a file."""
@@ -82,6 +84,14 @@ def test_a_tool_of_another_package_is_found_by_its_entry_point(stage: Stage, plu
     scaffold = stage.scaffold(tools=names, prompt="full")
     trajectory = asyncio.run(scaffold.play_with_retries(stage.prepared.task, policy, key()))
     assert trajectory.end is End.SUBMITTED and trajectory.turns[0].observation == "1 lines"
+    loaded = tools.load(names)
+    assert schema(loaded[plugin])["function"]["parameters"]["required"] == ["path"]
+    assert f"## {plugin}" in page(loaded.values()) and "| `path` | string | required | Which file. |" in page(
+        loaded.values()
+    )
+    for form in ("xml", "hermes", "openai"):
+        assert make(form, loaded).parse(make(form, loaded).render(Action(tool=plugin, args={"path": "x"})), False)
+        assert "count the lines of a file" in make(form, loaded).help()
     assert "count the lines of a file" in policy.chat.tokenizer.decode(trajectory.turns[0].prompt)
 
 

@@ -7,9 +7,11 @@ import asyncio
 import pytest
 from agent_stage import CHAT, Stage, play, says
 
+from agent.doubles import NoBash
 from agent.policy import Sampled
 from agent.scripted import ScriptedPolicy
 from agent.trajectory import End, Key
+from sandbox.task import TaskError
 
 
 def test_turns_end_the_episode(stage: Stage) -> None:
@@ -80,3 +82,40 @@ def test_long_observations_are_cut(stage: Stage) -> None:
     view = '```edit\n{"command": "view", "path": "pack/core.py"}\n```'
     turn = asyncio.run(play(stage, says(view), max_turns=1, observation_chars=80)).turns[0]
     assert len(turn.observation) < 130 and "characters cut]" in turn.observation
+
+
+CUT = "```bash\ntrue\n```\n" + "and so on " * 50
+
+
+@pytest.mark.parametrize(
+    ("rule", "acts", "trained"), [("keep", True, True), ("mask", True, False), ("penalise", False, True)]
+)
+def test_a_turn_cut_by_length_comes_to_what_the_setting_says(
+    stage: Stage, rule: str, acts: bool, trained: bool
+) -> None:
+    trajectory = asyncio.run(play(stage, says(CUT), max_tokens=60, max_turns=1, cut_turns=rule))
+    (turn,), (segment,) = trajectory.turns, trajectory.segments()
+    assert turn.cut and turn.facts.format_ok is acts and (turn.action is not None) is acts
+    assert any(segment.mask) is trained and any(i >= 0 for i in segment.turn) is trained
+    assert segment.ids == turn.prompt + turn.sampled
+
+
+def test_a_turn_that_is_masked_gives_no_row_and_the_others_keep_their_credit(stage: Stage) -> None:
+    from rewards.credit import Credit
+    from trainers.rows import rows
+
+    policies = (says(CUT), says(CUT, "```submit\n```"))
+    group = [asyncio.run(play(stage, p, max_tokens=60, max_turns=2, cut_turns="mask")) for p in policies]
+    turns = ((1.0, 1.0), (-1.0, -1.0))
+    credit = Credit(returns=(0.0, 0.0), valid=(True, True), trajectory=(1.0, -1.0), turns=turns)
+    (row,) = rows(group, credit)
+    assert {a for a, mask in zip(row.advantages, row.mask, strict=True) if mask} == {-1.0}
+    assert sum(row.mask) == len(group[1].turns[1].sampled)
+
+
+def test_a_task_whose_image_has_no_bash_is_refused_at_its_start_with_the_way_out(stage: Stage) -> None:
+    bare = NoBash(stage.backend)
+    stage.prepared = stage.prepared.model_copy(update={"image": "plain:1"})
+    with pytest.raises(TaskError, match=r"the image plain:1 of pack-clamp has no bash: add it .* out of agent\.tools"):
+        asyncio.run(stage.play("gold", backend=bare))
+    assert asyncio.run(stage.play("gold", backend=bare, tools=("rewrite", "submit"))).end is End.SUBMITTED

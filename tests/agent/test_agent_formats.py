@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent import tools
+from agent.chat import ByteTokenizer
 from agent.errors import FormatError
 from agent.formats import FORMATS, make
+from agent.formats.carry import check
 from agent.formats.format import CALLS
 from agent.tools.describe import schema
 from agent.trajectory import Action
@@ -188,3 +191,28 @@ def test_the_manual_carries_the_schemas_as_json(name: str) -> None:
     first = next(line for line in lines if line.startswith(("{", "[")))
     found = json.loads(first)
     assert (found if isinstance(found, dict) else found[0]) == schema(TOOLS["bash"])
+
+
+class Folding(ByteTokenizer):
+    """Folds white space, as a tokenizer for prose may."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return " ".join(super().decode(ids).split())
+
+
+class Dropping(ByteTokenizer):
+    """Counts a tag among its control tokens, so that decoding drops it."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return super().decode(ids).replace("<tool_call>", "")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_bytes_carry_every_format(name: str) -> None:
+    check(FORMS[name], TOOLS, ByteTokenizer())
+
+
+@pytest.mark.parametrize(("name", "tokenizer"), [("fenced", Folding()), ("hermes", Dropping())])
+def test_a_format_that_the_models_tokens_lose_is_refused_with_the_way_out(name: str, tokenizer: ByteTokenizer) -> None:
+    with pytest.raises(ValueError, match=f"cannot carry agent.format = '{name}'.*choose another format"):
+        check(FORMS[name], TOOLS, tokenizer)
