@@ -80,7 +80,7 @@ def episode_player(config: Config, say: Say, side: Path | None = None) -> Episod
     return player(
         agent,
         where,
-        source(where.name),
+        source(where.name, Path(config.tasks.repos) if config.tasks.repos else None),
         CachedGrader(where, config.sandbox.limits),
         starts=config.train.starts,
         graders=config.train.graders,

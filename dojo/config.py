@@ -36,6 +36,8 @@ class TasksConfig(BaseModel):
     """Name of a shipped set (``dojo tasks list``) or path of a JSONL file in SWE-bench's schema."""
     level: Literal["starter", "standard"] | None = "starter"
     """Keep only this level; ``None`` keeps every row."""
+    repos: str | None = None
+    """Folder with clones, for rows of SWE-bench."""
     max_train: int | None = None
     """Use only the first n training tasks of the file."""
     max_heldout: int | None = None

@@ -111,7 +111,8 @@ async def _play_scripted(
 ) -> list[Trajectory]:
     from agent.scripted import scripted
 
-    player, source, store = build.episode_player(config, say), build.source(), Store(out) if out else None
+    player, store = build.episode_player(config, say), Store(out) if out else None
+    source = player.scaffold.source
     room = asyncio.Semaphore(AT_ONCE)
 
     async def one(task: Task, key: Key) -> Trajectory:
