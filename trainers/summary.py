@@ -109,10 +109,15 @@ def training(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def finding(played: Mapping[str, Sequence[Trajectory]]) -> str:
-    """One sentence on the held-out resolve rate from the first evaluation to the last."""
+    """One sentence on the held-out resolve rate from the first evaluation to the last, one on GRPO's part in it."""
     if len(played) < 2:
         return "No two evaluations were made, so nothing can be said about what training changed."
     first, *_, last = played
+    apart = f" {of_grpo(played['warm'], played['after'])}" if len(played) == len(STAGES) else ""
+    return _resolved(played, first, last) + apart
+
+
+def _resolved(played: Mapping[str, Sequence[Trajectory]], first: str, last: str) -> str:
     change = resolve_difference(played[first], played[last])
     if change is None:
         return "No task was graded in both evaluations, so nothing can be said about what training changed."
@@ -122,6 +127,15 @@ def finding(played: Mapping[str, Sequence[Trajectory]]) -> str:
     if change.high < 0:
         return f"The held-out resolve rate fell {span}: beyond its 95 % interval."
     return f"The held-out resolve rate did not change beyond its 95 % interval {span}."
+
+
+def of_grpo(warm: Sequence[Trajectory], after: Sequence[Trajectory]) -> str:
+    """One sentence on what GRPO changed by itself: the resolve rate, and every outcome beyond its interval."""
+    moved = {o: change for o in Outcome if (change := difference(by_task(warm, o), by_task(after, o)))}
+    beyond = [f"{o} {c.value:+.3f} [{c.low:+.3f}, {c.high:+.3f}]" for o, c in moved.items() if c.low > 0 or c.high < 0]
+    said = f"beyond its interval changed {', '.join(beyond)}" if beyond else "no outcome changed beyond its interval"
+    resolved = moved.get(Outcome.TESTS_PASS)
+    return f"After the warm start GRPO changed it by {resolved}; {said}." if resolved else ""
 
 
 def table(found: Mapping[str, Any]) -> list[str]:
