@@ -25,7 +25,9 @@ app = typer.Typer(
 )
 tasks_app = typer.Typer(help="Tasks: list, validate, make.", no_args_is_help=True, rich_markup_mode=None)
 images_app = typer.Typer(help="Docker images for sandboxes: build, list.", no_args_is_help=True, rich_markup_mode=None)
+toolbox_app = typer.Typer(help="The toolbox that every sandbox mounts.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(tasks_app, name="tasks")
+app.add_typer(toolbox_app, name="toolbox")
 app.add_typer(images_app, name="images")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout, nothing else.")]
@@ -194,11 +196,24 @@ def tasks_make(
 
 
 @images_app.command("build")
-def images_build() -> None:
-    """Make the default image without a registry (debootstrap and docker import), else from a Dockerfile."""
+def images_build(
+    suite: Annotated[str, typer.Argument(help="Debian release: bookworm, bullseye or trixie.")] = "bookworm",
+) -> None:
+    """Make an image without a registry (debootstrap and docker import), else from a Dockerfile."""
     from sandbox import images
 
-    typer.echo(f"image {images.build()} is ready")
+    if suite not in images.SUITES:
+        raise UserError(f"there is no recipe for '{suite}'; there are {', '.join(images.SUITES)}")
+    typer.echo(f"image {images.build(f'{images.FAMILY}:{suite}')} is ready")
+
+
+@toolbox_app.command("build")
+def toolbox_build(json: Json = False) -> None:
+    """Make the toolbox of this environment, unless it is there: interpreter, editor, language server."""
+    from sandbox import toolbox
+
+    folder = toolbox.build()
+    typer.echo(toolbox.described(folder, as_json=json))
 
 
 @images_app.command("list")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import marshal
 import os
 
-from sandbox import server
+from sandbox import reset, server
 
 
 def exactly(count: int) -> bytes:
@@ -44,9 +44,15 @@ def fill(root: str, entries: list[tuple[str, str, int, int, bytes]]) -> None:
             os.close(out)
 
 
-def main() -> None:
-    """Wait, fill, serve."""
-    settings, home, root, entries = marshal.loads(exactly(int.from_bytes(exactly(8), "big")))
+def take(task: bytes) -> str:
+    """Fill the workspace of a task, and answer the settings of its tool server, as JSON."""
+    settings, home, root, entries = marshal.loads(task)
     os.makedirs(home, exist_ok=True)  # noqa: PTH103
     fill(root, entries)
-    server.main([settings])
+    return settings
+
+
+def main() -> None:
+    """Wait, fill, serve. What a later use must find again is noted before anything is filled."""
+    fresh = reset.state()
+    server.main([take(exactly(int.from_bytes(exactly(8), "big")))], fresh)

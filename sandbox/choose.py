@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from sandbox.config import SandboxConfig
+from sandbox.config import PoolConfig, SandboxConfig
 from sandbox.engine import WAY_OUT
 from sandbox.protocol import Backend, Limits, SandboxError
 
@@ -31,9 +31,11 @@ def _local(config: SandboxConfig) -> Backend:
 
     if config.limits.cpus != Limits().cpus:
         raise SandboxError("limits.cpus is not honoured by local sandboxes: leave it out, or take docker.")
+    if config.pool != PoolConfig():
+        raise SandboxError("sandbox.pool is not honoured by local sandboxes: leave it out, or take docker.")
     if config.image is not None:
         raise SandboxError(f"the image {config.image} needs docker: leave it out, or start an engine.")
-    return LocalBackend(unsafe=config.unsafe_local)
+    return LocalBackend(unsafe=config.unsafe_local, prove=_notice if config.prove_limits else None)
 
 
 def _docker_missing() -> str:
@@ -57,5 +59,11 @@ def _docker_missing() -> str:
 
 def _docker(config: SandboxConfig) -> Backend:
     from sandbox.docker import DockerBackend
+    from sandbox.pool import Pool
 
-    return DockerBackend(image=config.image)
+    backend = DockerBackend(image=config.image, prove=_notice if config.prove_limits else None)
+    return Pool(backend, **config.pool.model_dump())
+
+
+def _notice(sentence: str) -> None:
+    print(f"sandbox: {sentence}", file=sys.stderr, flush=True)

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
 from sandbox.protocol import Limits
+
+
+class PoolConfig(BaseModel):
+    """What one engine is asked for at a time (docker)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    live: PositiveInt = 64
+    """Sandboxes open at a time; who asks for more waits, in order of arrival."""
+    starts: PositiveInt = 4
+    """Of these, being made at a time."""
+    execs: PositiveInt = 32
+    """Commands that run at a time."""
+    keep: NonNegativeInt = 4
+    """Used sandboxes kept for another use where nothing tells them from new ones; 0: every use gets a new one."""
 
 
 class SandboxConfig(BaseModel):
@@ -21,5 +36,9 @@ class SandboxConfig(BaseModel):
     """Image of docker sandboxes whose task names none; ``None`` takes the one that ``dojo images build`` made."""
     limits: Limits = Limits()
     """Resource limits of one sandbox."""
+    pool: PoolConfig = PoolConfig()
+    """Bounds and reuse of docker sandboxes."""
+    prove_limits: bool = True
+    """Try to go beyond each limit in a sandbox of its own before the first one is used (once a run)."""
     unsafe_local: bool = False
     """Run a model's commands with ``local`` even where this machine offers no file-system confinement."""

@@ -28,6 +28,7 @@ from sandbox.attach import Attached, attach
 from sandbox.engine import boundary, connect
 from sandbox.images import usable_image
 from sandbox.inside import HOME, SITE, settings
+from sandbox.proofs import Prover
 from sandbox.protocol import WORKSPACE, Sandbox, SandboxError, Spec
 from sandbox.remote import RemoteSandbox
 
@@ -39,6 +40,8 @@ LABEL = "repodojo"
 USER = 1000
 STARTS, THREADS = 3, 8
 OPEN_FILES = 1024
+TASK_HEAD = 8
+"""Bytes of the length in front of a task."""
 PROGRAM = f"import sys; sys.path.insert(0, '{toolbox.MOUNT}/core'); from sandbox.boot import main; main()"
 """What process 1 runs: see :mod:`sandbox.boot`."""
 
@@ -65,11 +68,21 @@ class DockerBackend:
 
     name = "docker"
 
-    def __init__(self, image: str | None = None, *, warm: int = 1, client: docker.DockerClient | None = None) -> None:
+    def __init__(
+        self,
+        image: str | None = None,
+        *,
+        warm: int = 1,
+        client: docker.DockerClient | None = None,
+        prove: Callable[[str], None] | None = None,
+    ) -> None:
         """
         :param image: for tasks that name none; ``None`` takes the image that ``dojo images build`` made.
         :param warm: containers kept ready for the kinds opened last.
+        :param prove: where to say which default limits do not hold; limits are tried before their first use. ``None``:
+            they are taken as they are set, for tests of something else.
         """
+        self._prover = Prover(prove) if prove else None
         self._image, self._warm_limit, self._client = image, warm, client
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="docker")
         self._starts = asyncio.Semaphore(STARTS)
@@ -83,6 +96,14 @@ class DockerBackend:
     async def open(self, spec: Spec) -> Sandbox:
         """A fresh sandbox. Raises :class:`SandboxError`."""
         await self._prepare()
+        if self._prover is not None:
+            await self._prover.ensure(
+                spec.model_copy(update={"image": self._image_of(spec)}), self._ready_made, cpus=True
+            )
+        return await self._ready_made(spec)
+
+    async def _ready_made(self, spec: Spec) -> Sandbox:
+        """From a container made ahead where one waits, else from a new one."""
         key = _key(self._image_of(spec), spec)
         task = await self._call(lambda: _task(spec))
         spare = self._take(key)
@@ -92,6 +113,16 @@ class DockerBackend:
             with contextlib.suppress(SandboxError):
                 return await self._hand_over(spare, task, spec)
         return await self._hand_over(await self._start(key), task, spec)
+
+    def kind(self, spec: Spec) -> Key | None:
+        """What sandboxes must share so that one can stand for another; ``None`` before the first one is opened."""
+        image = spec.image or self._image
+        return _key(image, spec) if image else None
+
+    async def pack(self, spec: Spec) -> bytes:
+        """The task of ``spec`` as :meth:`~sandbox.remote.RemoteSandbox.refill` takes it. Raises
+        :class:`SandboxError`."""
+        return (await self._call(lambda: _task(spec)))[TASK_HEAD:]
 
     async def close(self) -> None:
         """Remove every container of this backend."""
@@ -186,7 +217,9 @@ class DockerBackend:
             last = streams.errors.splitlines()[-1:]
             return ": ".join(part for part in (await self._call(lambda: self._why(container.id)), *last) if part)
 
-        sandbox = RemoteSandbox(streams.reader, streams.writer, closer, self.name, limits=spec.limits, cause=cause)
+        sandbox = RemoteSandbox(
+            streams.reader, streams.writer, closer, self.name, limits=spec.limits, cause=cause, ident=container.id
+        )
         self._open.add(sandbox)
         try:
             streams.writer.write(task)
@@ -304,7 +337,7 @@ def _task(spec: Spec) -> bytes:
     """Settings and tree as the boot program takes them."""
     server = json.dumps(settings(spec, rlimited=False))
     body = marshal.dumps((server, HOME, WORKSPACE, list(_entries(str(spec.tree)))))
-    return len(body).to_bytes(8, "big") + body
+    return len(body).to_bytes(TASK_HEAD, "big") + body
 
 
 def _entries(root: str, prefix: str = "") -> Iterator[tuple[str, str, int, int, bytes]]:

@@ -16,12 +16,14 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from sandbox import toolbox
 from sandbox.folder import Folders, missing
 from sandbox.inside import DISK_MB, check, settings
+from sandbox.proofs import Prover
 from sandbox.protocol import SandboxError, Spec
 from sandbox.remote import RemoteSandbox
 
@@ -48,11 +50,16 @@ class LocalBackend:
 
     name = "local"
 
-    def __init__(self, unsafe: bool = False, ways: tuple[Way, ...] = WAYS) -> None:
+    def __init__(
+        self, unsafe: bool = False, ways: tuple[Way, ...] = WAYS, *, prove: Callable[[str], None] | None = None
+    ) -> None:
         """
         :param unsafe: run even where this machine offers no confinement of files.
         :param ways: kinds of confinement to try, in this order.
+        :param prove: where to say which default limits do not hold; limits are tried before their first use. ``None``:
+            they are taken as they are set, for tests of something else.
         """
+        self._prover = Prover(prove) if prove else None
         self._ways: tuple[Way, ...] = (*ways, "none") if unsafe else ways
         self._spawner: _Zygote | Folders | None = None
         self._lock = asyncio.Lock()
@@ -78,6 +85,8 @@ class LocalBackend:
                 f"the task asks for the image {spec.image}, which local sandboxes cannot run: take docker"
             )
         spawner = await self._warm()
+        if self._prover is not None:
+            await self._prover.ensure(spec, spawner.open, cpus=False)
         sandbox = await spawner.open(spec)
         self._open = {known for known in self._open if not known.closed} | {sandbox}
         return sandbox

@@ -21,6 +21,8 @@ GRACE_S = 20.0
 START_S = 30.0
 VERB_S = 120.0
 """Deadline of a verb that has no time-out of its own, in seconds."""
+CLEAN_S = 10.0
+"""A sandbox that takes longer to clean is not worth keeping, in seconds."""
 
 _KINDS: dict[str, type[OSError]] = {
     error.__name__: error
@@ -52,8 +54,11 @@ class RemoteSandbox:
         *,
         limits: Limits | None = None,
         cause: Callable[[], Awaitable[str]] | None = None,
+        ident: str = "",
     ) -> None:
         self.backend = backend
+        self.ident = ident
+        """What its backend calls it: the id of a container; empty where it has no name."""
         self.limits = limits or Limits()
         self._reader, self._writer, self._closer, self._cause = reader, writer, closer, cause
         self._ids = itertools.count(1)
@@ -110,6 +115,16 @@ class RemoteSandbox:
 
     async def lsp(self, verb: str, **args: Any) -> dict[str, Any]:
         return await self._request("lsp", {"verb": verb, "args": args}, VERB_S)
+
+    async def clean(self) -> list[str]:
+        """Wipe the sandbox, and answer what still tells it from a new one: see :mod:`sandbox.reset`. Nothing else may
+        be asked meanwhile. Raises :class:`SandboxError`."""
+        return await self._request("clean", {}, CLEAN_S)
+
+    async def refill(self, task: bytes, limits: Limits) -> None:
+        """Take another task, packed as the backend packs them, after a :meth:`clean` that found nothing."""
+        self.limits = limits
+        await self._request("refill", {"task": wire.to_text(task)}, VERB_S)
 
     async def ping(self, timeout_s: float = 5.0) -> None:
         """Return when the server answers. Raises :class:`SandboxError`."""

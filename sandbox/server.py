@@ -58,26 +58,38 @@ class Lane:
 class Server:
     """Reads requests from one descriptor and answers on another."""
 
-    def __init__(self, settings: dict[str, Any], read_fd: int, write_fd: int) -> None:
-        self._settings = {**DEFAULTS, **settings}
-        self._root: str = self._settings["root"]
+    def __init__(
+        self, settings: dict[str, Any], read_fd: int, write_fd: int, fresh: dict[str, Any] | None = None
+    ) -> None:
+        """``fresh``: the state of this sandbox before its first task (:mod:`sandbox.reset`), where it may be used for
+        another."""
         self._input = os.fdopen(read_fd, "rb")
         self._write_fd, self._write_lock = write_fd, threading.Lock()
         self._running: dict[Any, Cancel] = {}
-        env = self._settings["env"]
-        self._shell = Shell(self._root, os.environ if env is None else env, self._settings["limits"])
-        self._hasher = tree.Hasher(self._root)
-        self._editor: Any = None
-        self._lsp: Any = None
+        self._fresh = fresh
+        self._shell = Shell("/", {}, {})
+        self._begin(settings)
         self._lanes = {name: Lane(name) for name in ("shell", "files", "lsp")}
         self._verbs: dict[str, tuple[str, Verb]] = {
             "run": ("shell", self._run),
             "edit": ("files", self._edit),
             "read": ("files", self._read),
             "write": ("files", self._write),
-            "manifest": ("files", self._hasher.manifest),
+            "manifest": ("files", lambda: self._hasher.manifest()),
             "lsp": ("lsp", self._ask_lsp),
+            "clean": ("shell", self._clean),
+            "refill": ("shell", self._refill),
         }
+
+    def _begin(self, settings: dict[str, Any]) -> None:
+        """Everything that belongs to one task."""
+        self._settings = {**DEFAULTS, **settings}
+        self._root: str = self._settings["root"]
+        env = self._settings["env"]
+        self._shell.renew(self._root, os.environ if env is None else env, self._settings["limits"])
+        self._hasher = tree.Hasher(self._root)
+        self._editor: Any = None
+        self._lsp: Any = None
 
     def serve(self) -> NoReturn:
         """Greet, then answer until the input ends or ``shutdown`` is asked; then end everything."""
@@ -175,6 +187,22 @@ class Server:
             self._lsp = Language(self._root, tuple(self._settings["extra_paths"]))
         return self._lsp(verb, args)
 
+    def _clean(self) -> list[str]:
+        """Wipe the sandbox, and answer what still tells it from a new one; nothing: it may be used again."""
+        if self._fresh is None or self._lsp is not None:
+            return ["a language server" if self._fresh else "no state of its beginning"]
+        from sandbox import reset
+
+        self._shell.renew("/", {}, {})
+        reset.wipe()
+        return reset.differences(self._fresh, reset.state())
+
+    def _refill(self, task: str) -> None:
+        """Take another task; only after a :meth:`_clean` that found nothing."""
+        from sandbox import boot
+
+        self._begin(json.loads(boot.take(wire.to_bytes(task))))
+
 
 def layer(folder: str, name: str) -> None:
     """Put one layer of the toolbox on the import path, once."""
@@ -209,12 +237,12 @@ def take_stdio() -> tuple[int, int]:
     return read_fd, write_fd
 
 
-def main(argv: list[str]) -> NoReturn:
+def main(argv: list[str], fresh: dict[str, Any] | None = None) -> NoReturn:
     """``server.py [SETTINGS]`` with settings as one JSON object; see :data:`DEFAULTS`."""
     settings = json.loads(argv[0]) if argv else {}
     streams = take_stdio()
     harden()
-    Server(settings, *streams).serve()
+    Server(settings, *streams, fresh).serve()
 
 
 if __name__ == "__main__":

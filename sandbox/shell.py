@@ -79,9 +79,12 @@ class Shell:
         processes.reap()
         return _result(output + note, code, timed_out=code is None, cut=cut)
 
-    def close(self) -> None:
+    def renew(self, cwd: str, env: Mapping[str, str], limits: Mapping[str, int]) -> None:
+        """Be a new shell for another task: nothing of the old one is left."""
         processes.kill_foreign()
         self._forget()
+        self._drain()
+        self._cwd, self._home, self._env, self._limits = cwd, cwd, dict(env), limits
 
     # -- the shell's life ---------------------------------------------------------------------------------------------
 

@@ -25,6 +25,21 @@ def _json_list(value: Any) -> Any:
 TestIds = Annotated[tuple[str, ...], BeforeValidator(_json_list)]
 
 
+class Case(BaseModel):
+    """One call and what it must give, as plain data: what a value oracle checks outside of the tests' process."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    call: str
+    """``module:qualname``, importable from the task's source root."""
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
+    value: Any = None
+    """What the call returns, as JSON has it (a tuple is a list)."""
+    raises: str | None = None
+    """Name of the exception that it raises instead."""
+
+
 class Task(BaseModel):
     """One task in SWE-bench's schema, with the fields that let it be rebuilt from a package index."""
 
@@ -67,6 +82,8 @@ class Task(BaseModel):
     """The test files that grading runs (paths relative to the workspace)."""
     source_root: str = "."
     """Folder, relative to the workspace, that goes on the import path (``src`` for a src layout)."""
+    oracle: tuple[Case, ...] = ()
+    """Values that grading checks where the code under test cannot reach; never shown to an agent."""
 
 
 class Prepared(BaseModel):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import py_compile
 import shutil
@@ -40,6 +41,7 @@ BASE: str = getattr(sys, "_base_executable", sys.executable)
 
 INSIDE = (
     "boot",
+    "reset",
     "wire",
     "tree",
     "processes",
@@ -132,6 +134,20 @@ def build() -> Path:
         except (OSError, subprocess.SubprocessError, importlib.metadata.PackageNotFoundError) as error:
             raise SandboxError(f"The toolbox could not be made: {_sentence(error)}.") from error
     return target
+
+
+def described(folder: Path, *, as_json: bool) -> str:
+    """Where a toolbox lies and what its layers weigh."""
+    layers = {"core": folder / "core", **{path.name: path for path in sorted((folder / "layers").iterdir())}}
+    sizes = {name: _megabytes(path) for name, path in layers.items()}
+    sizes = {"python": round(_megabytes(folder) - sum(sizes.values()), 1), **sizes}
+    if as_json:
+        return json.dumps({"path": str(folder), "mount": MOUNT, "megabytes": sizes})
+    return "\n".join([str(folder), *(f"  {name:8} {size:6.1f} MB" for name, size in sizes.items())])
+
+
+def _megabytes(folder: Path) -> float:
+    return round(sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20, 1)
 
 
 def _sentence(error: Exception) -> str:

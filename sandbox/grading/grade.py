@@ -18,6 +18,7 @@ from pathlib import Path
 
 from sandbox.grading.command import KEPT, Forged, Report, TestRun, read_report, test_run
 from sandbox.grading.graded import Graded, Refused, config_name, graded
+from sandbox.grading.oracle import contradictions
 from sandbox.grading.patch import PatchError, UnsafePath, apply, parse
 from sandbox.grading.tree import frozen_manifest, manifest, read_frozen, write_tree
 from sandbox.protocol import WORKSPACE, Backend, Limits, Sandbox, SandboxError, Spec, tree_hash
@@ -46,7 +47,7 @@ async def grade(
     try:
         what = await asyncio.to_thread(graded, prepared, patch)
         flags = what.flags
-        seen = await _graded_in(prepared, what, backend, timeout_s, limits or Limits())
+        seen = await _graded_in(prepared, what, backend, timeout_s, limits or Limits(), oracle=True)
         verdict = seen if isinstance(seen, Verdict) else _verdict(prepared.task, seen)
     except (Refused, UnsafePath) as error:
         flags = error.flags if isinstance(error, Refused) else ()
@@ -74,9 +75,9 @@ async def survey(
 
 
 async def _graded_in(
-    prepared: Prepared, what: Graded, backend: Backend, timeout_s: float, limits: Limits
+    prepared: Prepared, what: Graded, backend: Backend, timeout_s: float, limits: Limits, *, oracle: bool = False
 ) -> Report | Verdict:
-    """Open a fresh sandbox on the graded tree, run the tests there, close it."""
+    """Open a fresh sandbox on the graded tree, run the tests there, ask the task's oracle, close it."""
     with tempfile.TemporaryDirectory(prefix="repodojo-grade-", ignore_cleanup_errors=True) as folder:
         root = Path(folder) / "tree"
         await asyncio.to_thread(write_tree, what.tree, root)
@@ -91,7 +92,10 @@ async def _graded_in(
         )
         sandbox = await backend.open(spec)
         try:
-            return await _run(sandbox, prepared, timeout_s)
+            seen = await _run(sandbox, prepared, timeout_s)
+            if oracle and prepared.task.oracle and isinstance(seen, Report):
+                return await _asked(sandbox, prepared, seen, timeout_s)
+            return seen
         finally:
             await sandbox.close()
 
@@ -112,6 +116,28 @@ async def _run(sandbox: Sandbox, prepared: Prepared, timeout_s: float) -> Report
         return read_report(read.output, run)
     except Forged as error:
         return _all_false(task, Status.TAMPERED, str(error))
+
+
+async def _asked(sandbox: Sandbox, prepared: Prepared, report: Report, timeout_s: float) -> Report | Verdict:
+    """The report, unless the oracle contradicts tests that all pass."""
+    task = prepared.task
+    verdict = _verdict(task, report)
+    if verdict.status is not Status.RESOLVED:
+        return report
+    site = (await sandbox.run(PLACES, SETUP_S)).output.strip().rpartition("\n")[2]
+    wrong = await contradictions(
+        sandbox,
+        task.oracle,
+        python=prepared.python or "python3",
+        source_root=task.source_root,
+        site=site,
+        timeout_s=timeout_s,
+    )
+    if not wrong:
+        return report
+    return verdict.model_copy(
+        update={"status": Status.FAILED, "detail": f"the tests pass, but their values are others: {wrong[0]}"}
+    )
 
 
 def _reading(run: TestRun) -> str:
