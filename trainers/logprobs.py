@@ -5,7 +5,12 @@ With a frozen head the gradient with respect to a hidden state is known as soon 
     d log p(y) / d h = (W[y] - p W) / T
 
 so the forward pass computes it chunk by chunk and keeps (M, width) numbers instead of (M, vocabulary); the backward
-pass is one product of a column and a row. A trainable head goes through checkpointed chunks instead.
+pass is one product of a column and a row. A head that learns has the same slope, and for its own weights
+
+    d log p(y) / d W = (e_y - p) h / T
+
+so that the backward pass computes each chunk's p once more. The entropy costs nothing: with the logits W h / T it is
+log Z - h . (p W) / T, and p W is there already. A head with a bias goes through checkpointed chunks.
 """
 
 from __future__ import annotations
@@ -26,6 +31,10 @@ def logprobs(head: Any, states: Tensor, targets: Tensor, temperature: float) -> 
     """
     if head.bias is None and not head.weight.requires_grad:
         return _function().apply(states, head.weight, targets, temperature)
+    if head.bias is None:
+        from trainers.learned_head import function
+
+        return function().apply(states, head.weight, targets, temperature)
     return _checkpointed(head, states, targets, temperature)
 
 
