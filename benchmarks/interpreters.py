@@ -8,6 +8,7 @@ programs and takes the interpreter that lies there, or refuses.
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,13 +44,17 @@ def _installed(version: str) -> tuple[str, ...]:
     return (f"/usr/bin/python{version}", f"/usr/local/bin/python{version}")
 
 
+@cache
 def _image(version: str) -> str:
     from sandbox import images
 
     suite = SUITES.get(version)
     if suite is None:
         raise TaskError(f"no image holds Python {version}; there are {', '.join(sorted(SUITES))}")
+    name = f"{images.FAMILY}:{suite}"
     try:
-        return images.build(f"{images.FAMILY}:{suite}", say=lambda line: print(line, file=sys.stderr, flush=True))
+        if any(image.name == name and image.current for image in images.list_images()):
+            return name
+        return images.build(name, say=lambda line: print(line, file=sys.stderr, flush=True))
     except SandboxError as error:
         raise TaskError(f"the image with Python {version} cannot be made: {error}") from error

@@ -81,15 +81,25 @@ class Report(BaseModel):
     """pytest's exit status; not trusted for anything."""
 
     def passed(self, test_id: str, kept: frozenset[str] = PASSED) -> bool:
-        """Whether the test was collected, ran and ended well.
+        """Whether the test was collected, ran and ended well."""
+        meant = self._meant(test_id)
+        return bool(meant) and all(outcome in kept for outcome in meant)
 
-        SWE-bench's rows hold ids that its log parsers cut at the first blank within the brackets: such an id stands for
-        every test that it is the beginning of, and all of them must have ended well.
+    def _meant(self, test_id: str) -> list[str]:
+        """Outcomes of the tests that an id stands for.
+
+        SWE-bench's rows hold ids that its log parsers changed: cut at the first blank within the brackets, or with a
+        path there reduced to its last part. Such an id stands for every test that it may have been.
         """
-        if test_id not in self.outcomes and "[" in test_id and not test_id.endswith("]"):
-            meant = [outcome for name, outcome in self.outcomes.items() if name.startswith(f"{test_id} ")]
-            return bool(meant) and all(outcome in kept for outcome in meant)
-        return self.outcomes.get(test_id) in kept
+        if test_id in self.outcomes:
+            return [self.outcomes[test_id]]
+        name, bracket, option = test_id.partition("[")
+        if bracket and not option.endswith("]"):
+            return [outcome for test, outcome in self.outcomes.items() if test.startswith(f"{test_id} ")]
+        if option.startswith("/") and "/" not in option[1:]:
+            head = f"{name}[/"
+            return [out for test, out in self.outcomes.items() if test.startswith(head) and test.endswith(option)]
+        return []
 
 
 class Forged(Exception):

@@ -143,8 +143,17 @@ def test_every_recipe_is_pinned_and_leaves_its_own_package_out() -> None:
             assert recipe_of(row("2" * 40, repo=recipe.repo, version=version)) == recipe
 
 
-def test_an_id_that_a_log_parser_cut_stands_for_all_tests_that_it_begins() -> None:
-    outcomes = {"t.py::a[x y]": "passed", "t.py::a[x z]": "passed", "t.py::b[q r]": "passed", "t.py::b[q s]": "failed"}
+def test_an_id_that_a_log_parser_changed_stands_for_all_tests_that_it_may_have_been() -> None:
+    paths = {"t.py::p[/a/b.py]": "passed", "t.py::p[/c/b.py]": "passed", "t.py::q[/a/b.py]": "failed"}
+    outcomes = {
+        **paths,
+        "t.py::a[x y]": "passed",
+        "t.py::a[x z]": "passed",
+        "t.py::b[q r]": "passed",
+        "t.py::b[q s]": "failed",
+    }
     report = Report(collected=tuple(outcomes), outcomes=outcomes, messages={}, errors={}, exit=1)
     assert report.passed("t.py::a[x") and not report.passed("t.py::b[q")
+    assert report.passed("t.py::p[/b.py]") and not report.passed("t.py::q[/b.py]")
+    assert not report.passed("t.py::p[/.py]") and not report.passed("t.py::p[/a/b]")
     assert not report.passed("t.py::c[x") and not report.passed("t.py::a") and not report.passed("t.py::a[")
