@@ -10,13 +10,13 @@ import platform
 import sys
 from collections.abc import Callable, Iterable
 
-from benchmarks.speed import episodes, sandboxes, tokens
+from benchmarks.speed import agents, episodes, sandboxes, tokens
 from benchmarks.speed.measure import Measured
 from sandbox.protocol import SandboxError
 from sandbox.task import TaskError
 from trainers.tokenizer import ModelError
 
-PARTS = ("sandboxes", "episodes", "tokens")
+PARTS = ("agents", "sandboxes", "episodes", "tokens")
 
 
 def main() -> int:
@@ -49,6 +49,7 @@ def machine() -> str:
 
 def _part(name: str, options: argparse.Namespace) -> Iterable[Measured]:
     measures: dict[str, Callable[[], list[Measured]]] = {
+        "agents": lambda: asyncio.run(agents.measure(options.runs)),
         "sandboxes": lambda: asyncio.run(sandboxes.measure(options.runs)),
         "episodes": lambda: _episodes(options.runs, options.tasks),
         "tokens": lambda: _tokens(options.runs, options.threads),
