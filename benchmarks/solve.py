@@ -14,9 +14,11 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from agent import mini
+from agent.chat import ByteTokenizer, Chat
 from agent.config import AgentConfig
 from agent.finish import SandboxGrader
 from agent.formats import FORMATS
@@ -43,6 +45,8 @@ class Solved:
     trajectory: Trajectory | None = None
     """``None`` for an agent of others."""
     turns: int = 0
+    tokens: int = 0
+    """Of the whole conversation, by the embedded model's tokenizer where it is there, else bytes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,11 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def report(found: Sequence[Solved]) -> str:
     """The report in Markdown."""
-    lines = ["| task | way | resolved | turns | sampled tokens | seconds |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| task | way | resolved | turns | sampled tokens | tokens of the conversation | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for one in found:
-        tokens = sum(len(turn.sampled) for turn in one.trajectory.turns) if one.trajectory else "-"
+        sampled = sum(len(turn.sampled) for turn in one.trajectory.turns) if one.trajectory else "-"
         yes = "yes" if one.resolved else "no"
-        lines.append(f"| {one.task} | {one.way} | {yes} | {one.turns} | {tokens} | {one.seconds:.1f} |")
+        cells = (one.task, one.way, yes, one.turns, sampled, one.tokens, f"{one.seconds:.1f}")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     for one in found:
         if one.trajectory is not None:
             lines += ["", f"## {one.task}, {one.way}", "", *_turns(one.trajectory)]
@@ -120,14 +128,15 @@ async def _ours(prepared: Prepared, backend: Backend, form: str, store: Path | N
     grader = SandboxGrader(backend, limits=LIMITS)
     scaffold = Scaffold(config, backend, _One(prepared), grader, LIMITS, side)
     began = time.perf_counter()
-    policy = scripted("gold", prepared, config)
+    policy = scripted("gold", prepared, config, _chat())
     key = Key(seed=0, step=-1, prompt=0, sample=list(FORMATS).index(form))
     played = await scaffold.play_with_retries(prepared.task, policy, key)
     if store:
         Store(store / "trajectories.jsonl").append(played)
     seconds = time.perf_counter() - began
     task, resolved = prepared.task.instance_id, played.outcome is Outcome.TESTS_PASS
-    return Solved(form, task, resolved, seconds, played, len(played.turns))
+    tokens = sum(len(turn.prompt) + len(turn.sampled) for turn in played.turns)
+    return Solved(form, task, resolved, seconds, played, len(played.turns), tokens)
 
 
 async def _theirs(prepared: Prepared, backend: Backend) -> Solved:
@@ -136,7 +145,18 @@ async def _theirs(prepared: Prepared, backend: Backend) -> Solved:
     played = await mini.play(prepared, backend, grader, model, LIMITS)
     resolved = played.verdict is not None and played.verdict.status is Status.RESOLVED
     answers = sum(message.get("role") == "assistant" for message in played.messages)
-    return Solved("mini-swe-agent", prepared.task.instance_id, resolved, time.perf_counter() - began, turns=answers)
+    tokens = sum(len(_chat().tokenizer.encode(str(message.get("content")))) for message in played.messages)
+    seconds, task = time.perf_counter() - began, prepared.task.instance_id
+    return Solved("mini-swe-agent", task, resolved, seconds, turns=answers, tokens=tokens)
+
+
+@cache
+def _chat() -> Chat:
+    """The embedded model's chat where it is there: tokens that mean something."""
+    from trainers.model import embedded, missing
+    from trainers.tokenizer import ModelTokenizer
+
+    return Chat(ByteTokenizer() if missing() else ModelTokenizer(embedded()))
 
 
 @dataclass(frozen=True, slots=True)

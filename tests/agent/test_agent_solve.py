@@ -17,13 +17,13 @@ def test_the_report_shows_each_trajectory_turn_by_turn(stage: Stage) -> None:
     played = asyncio.run(stage.play("gold"))
     solved = played.outcome is Outcome.TESTS_PASS
     found = [
-        Solved("fenced", played.task, solved, 1.25, played, len(played.turns)),
+        Solved("fenced", played.task, solved, 1.25, played, len(played.turns), 700),
         Solved("mini-swe-agent", played.task, False, 2.0, turns=3),
     ]
     text = report(found)
     sampled = sum(len(turn.sampled) for turn in played.turns)
-    assert f"| pack-clamp | fenced | yes | 2 | {sampled} | 1.2 |" in text
-    assert "| pack-clamp | mini-swe-agent | no | 3 | - | 2.0 |" in text
+    assert f"| pack-clamp | fenced | yes | 2 | {sampled} | 700 | 1.2 |" in text
+    assert "| pack-clamp | mini-swe-agent | no | 3 | - | 0 | 2.0 |" in text
     assert "| 0 | rewrite | yes |  | yes |  |  | clamp is replaced. |" in text and "| 1 | submit | yes |" in text
     assert text.count("## pack-clamp") == 1
 
