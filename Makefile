@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | sha256
 CONFIG ?= configs/quickstart.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model train test soak bench lint format clean
+.PHONY: help setup model train test test-vllm soak bench lint format clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -33,6 +33,10 @@ train: model ## train the embedded model on real repositories (at most 30 minute
 test: model ## the test suite (at most 12 minutes on two cores)
 	@echo "==> pytest"
 	@$(BIN)/python -m pytest -q -n auto --maxprocesses 4 -m 'not slow' $(ARGS)
+
+test-vllm: model ## the vLLM engine against a real server (Python 3.11; makes an environment of 3.5 GB once)
+	@echo "==> vLLM"
+	@$(BIN)/python -m benchmarks.vllm
 
 soak: model ## full counts, load and chaos; writes a dated report under docs/reports/
 	@$(BIN)/python -m benchmarks.soak

@@ -51,8 +51,8 @@ def parts() -> tuple[Part, ...]:
     )
 
 
-def run(part: Part) -> Ended:
-    """Run one part, showing its output as it comes."""
+def run(part: Part, keep: int = TAIL) -> Ended:
+    """Run one part, showing its output as it comes; its last ``keep`` lines are kept."""
     print(f"==> {part.name}: {' '.join(part.command)}", flush=True)
     began, lines = time.monotonic(), list[str]()
     with subprocess.Popen(part.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
@@ -60,7 +60,7 @@ def run(part: Part) -> Ended:
         for line in process.stdout:
             print(line, end="", flush=True)
             lines.append(line.rstrip("\n"))
-    return Ended(part, process.returncode, time.monotonic() - began, "\n".join(lines[-TAIL:]))
+    return Ended(part, process.returncode, time.monotonic() - began, "\n".join(lines[-keep:]))
 
 
 def report(ended: Sequence[Ended]) -> Iterator[str]:

@@ -19,6 +19,7 @@ from sandbox.grading import GradeCache
 from sandbox.protocol import Backend, Limits
 from sandbox.task import Prepared, Task, TaskSource, Verdict
 from trainers.components import Components, Machine, WarmStart
+from trainers.engine_config import TransformersConfig, VllmConfig
 from trainers.player import EpisodePlayer, player
 
 Say = Callable[[str], None]
@@ -109,24 +110,25 @@ def recipe(config: Config, tasks: Sequence[Task]) -> Recipe:
 def components(config: Config, say: Say, run: Path) -> Components:
     """The parts of a training run. The model is loaded, and the demonstrations are played, when the loop asks."""
     train, heldout = load_rows(config.tasks)
-    loaded: list[Machine] = []
-
-    def make_machine() -> Machine:
-        loaded[:] = [machine(config)]
-        return loaded[0]
-
     return Components(
         train=train,
         heldout=heldout,
         player=episode_player(config, say, run / "bundles"),
         scorer=recipe(config, [*train, *heldout]),
-        machine=make_machine,
-        warm_start=(lambda: warm_start(config, train, loaded[0])) if config.sft.examples else None,
+        machine=lambda: machine(config, run / "vllm.log"),
+        warm_start=(lambda: warm_start(config, train)) if config.sft.examples else None,
     )
 
 
-def machine(config: Config) -> Machine:
-    """The loaded model: what samples and what learns, on the same weights."""
+def machine(config: Config, log: Path | None = None) -> Machine:
+    """What samples and what learns: on the same weights here, or with a server that writes to ``log``; or what samples
+    alone."""
+    if isinstance(config.engine, VllmConfig):
+        return _served(config, config.engine, log)
+    if not isinstance(config.engine, TransformersConfig):
+        from trainers.sampler import sampler
+
+        return sampler(config.engine, config.model)
     from trainers.machine import local_machine
 
     return local_machine(
@@ -140,16 +142,31 @@ def machine(config: Config) -> Machine:
     )
 
 
-def warm_start(config: Config, train: Sequence[Task], on: Machine) -> WarmStart:
+def _served(config: Config, engine: VllmConfig, log: Path | None) -> Machine:
+    from trainers.served import served_machine
+
+    return served_machine(
+        engine,
+        config.model,
+        config.optim,
+        config.loss,
+        config.sft,
+        seed=config.seed,
+        temperature=config.train.temperature,
+        scale=config.scale,
+        log=log,
+    )
+
+
+def warm_start(config: Config, train: Sequence[Task]) -> WarmStart:
     """Scripted gold episodes over the model's tokenizer: the training tasks, then further faults in their packages."""
     from agent.demonstrate import demonstrate
     from benchmarks.lessons import lessons
-    from trainers.engines.transformers import TransformersEngine
+    from trainers.sampler import chat
     from trainers.sft import Demonstrations, demonstration
 
-    assert isinstance(on.engine, TransformersEngine)
     # In a thread of its own: the event loop that asks for the demonstrations is running.
     with lessons(train, source(), config.seed, config.sft.examples) as shown, ThreadPoolExecutor(1) as thread:
-        work = demonstrate(shown, config.agent, on.engine.chat, config.seed)
+        work = demonstrate(shown, config.agent, chat(config.model), config.seed)
         played = thread.submit(asyncio.run, work).result()
     return Demonstrations([demonstration(one) for one in played], config.sft, config.seed)

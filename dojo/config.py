@@ -24,7 +24,11 @@ from dojo.errors import UserError
 from rewards.config import RewardConfig
 from sandbox.config import SandboxConfig
 from trainers.config import LossConfig, ModelConfig, OptimConfig, ScaleConfig, SftConfig
+from trainers.engine_config import EngineConfig, TransformersConfig
 from trainers.loop_config import EvalConfig, TrainConfig
+
+SHORT = {"engine": "kind", "sandbox": "backend"}
+"""``engine = "openai"`` is short for its section with that key, in a file and on the command line."""
 
 
 class TasksConfig(BaseModel):
@@ -53,6 +57,7 @@ class Config(BaseModel):
     """Every random draw of a run is keyed by this seed."""
     tasks: TasksConfig = TasksConfig()
     model: ModelConfig = ModelConfig()
+    engine: EngineConfig = TransformersConfig()
     sandbox: SandboxConfig = SandboxConfig()
     agent: AgentConfig = AgentConfig()
     rewards: RewardConfig = RewardConfig()
@@ -81,11 +86,12 @@ class Config(BaseModel):
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read, override, validate. Raises :class:`UserError` with one sentence."""
     data = _include(_read(path), path.parent)
+    data |= {name: {key: data[name]} for name, key in SHORT.items() if isinstance(data.get(name), str)}
     for key, value in _pairs(overrides):
         if key in _sections() and value.endswith(".toml"):
             data[key] = _read(Path(value))
         else:
-            _set(data, key, value)
+            _set(data, f"{key}.{SHORT[key]}" if key in SHORT else key, value)
     try:
         return Config.model_validate(data)
     except ValidationError as error:

@@ -54,6 +54,7 @@ def _machine() -> Iterator[Finding]:
     yield _distribution("openhands-aci", "agent")
     yield _distribution("torch", "train")
     yield _model()
+    yield _vllm()
     yield _docker()
     yield _local()
     yield from (_distribution(name, None) for name in ("ty", "basedpyright"))
@@ -77,6 +78,13 @@ def _model() -> Finding:
 
     reason = missing()
     return Finding("embedded model", not reason, reason or "there")
+
+
+def _vllm() -> Finding:
+    from trainers.engines.environment import home, missing
+
+    reason = missing()
+    return Finding("vllm server", not reason, reason or str(home()))
 
 
 def _docker() -> Finding:

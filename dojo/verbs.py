@@ -36,12 +36,14 @@ def say(line: str) -> None:
 
 def train(config: Config, resume: Path | None, out: Path, name: str) -> None:
     """Start or continue a run; ends by saying where the report is."""
+    from trainers.engines.pairs import check_training
     from trainers.loop import Settings
     from trainers.loop import train as run_loop
     from trainers.model import check
     from trainers.ranks import rank, release
 
     check(config.model)
+    check_training(config.engine, config.model, config.optim, config.loss, config.train)
     if rank():
         return scale.serve(config)
     run = resume or out / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -145,12 +147,14 @@ async def _play_model(
     import tempfile
 
     from trainers.display import Display
+    from trainers.engines.pairs import check_sampling
     from trainers.evaluate import evaluate as run_evaluation
     from trainers.scheduler import Scheduler
 
+    check_sampling(config.engine, config.model)
     with tempfile.TemporaryDirectory(prefix="repodojo-") as scratch:
         player = build.episode_player(config, say)
-        machine = build.machine(config)
+        machine = build.machine(config, Path(scratch) / "vllm.log")
         try:
             _weights(machine.learner, policy)
             with Display(Path(scratch) / "log.txt") as display:

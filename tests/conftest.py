@@ -38,7 +38,8 @@ def _gpu() -> str:
 
 @cache
 def _vllm() -> str:
-    return "" if os.environ.get("REPODOJO_VLLM") else "REPODOJO_VLLM names no running vLLM server"
+    named = os.environ.get("REPODOJO_VLLM")
+    return "" if named else "REPODOJO_VLLM names no interpreter with vLLM beside it: 'make test-vllm' does"
 
 
 @cache

@@ -19,14 +19,17 @@ from typing import Any
 
 from agent.chat import Chat
 from trainers.components import Machine
-from trainers.config import EMBEDDED, LossConfig, ModelConfig, OptimConfig, SftConfig
+from trainers.config import LossConfig, ModelConfig, OptimConfig, ScaleConfig, SftConfig
 from trainers.engine_config import VllmConfig
 from trainers.engines import environment, launch
 from trainers.engines.http import Client
+from trainers.engines.recorded import Recording
 from trainers.engines.vllm import VllmEngine
 from trainers.engines.vllm_api import HOW, Api, Draw
 from trainers.errors import TrainingError
-from trainers.model import Model, embedded, load
+from trainers.model import Model, load
+from trainers.protocol import Engine
+from trainers.sampler import folder
 from trainers.sync import export
 from trainers.sync.publish import Publisher, SyncedLearner
 from trainers.sync.push import ByAdapter, ByFile, ByNccl, ByTransfer, Push
@@ -44,6 +47,7 @@ def served_machine(
     *,
     seed: int = 0,
     temperature: float = 0.8,
+    scale: ScaleConfig | None = None,
     log: Path | None = None,
 ) -> Machine:
     """Load the learner, reach or start the server, and see that it does what is needed of it.
@@ -51,16 +55,17 @@ def served_machine(
     ``log`` is where a server that is started writes. Raises :class:`trainers.errors.TrainingError`,
     :class:`trainers.tokenizer.ModelError` or :class:`trainers.engines.http.ServerError`, one sentence each.
     """
-    from trainers.learner import TransformersLearner
+    from trainers.learners import learner
+    from trainers.ranks import RankedLearner
 
     loaded = load(model, seed)
-    learner = TransformersLearner(loaded, optim, loss, sft, temperature, model.learner_threads or model.threads)
+    made = learner(loaded, model, optim, loss, sft, temperature=temperature, scale=scale or ScaleConfig())
     closing: list[Callable[[], object]] = []
     try:
         url = engine.url or _started(engine, model, optim, closing, log)
         served = _engine(engine, url, loaded, closing)
         home = engine.folder or _temporary(closing)
-        parts = _Parts(engine, optim, loaded, folder(model), frozenset(learner.parameters))
+        parts = _Parts(engine, optim, loaded, folder(model), frozenset(made.parameters))
         _probe(served)
         publisher = Publisher(served, loaded, _ways(parts, served, home))
         served.freshen = publisher.publish
@@ -68,7 +73,8 @@ def served_machine(
         while closing:
             closing.pop()()
         raise
-    return Machine(served, SyncedLearner(learner, publisher))
+    sampling: Engine = Recording(served, engine.record) if engine.record else served
+    return Machine(sampling, SyncedLearner(made if made.ranks.size == 1 else RankedLearner(made), publisher))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +124,6 @@ def _flags(engine: VllmConfig, optim: OptimConfig) -> list[str]:
     if engine.sync == "transfer":
         return ["--weight-transfer-config", json.dumps({"backend": engine.backend})]
     return []
-
-
-def folder(model: ModelConfig) -> Path:
-    """Where the model's files are."""
-    return embedded() if model.name == EMBEDDED else Path(model.name).expanduser()
 
 
 def _engine(engine: VllmConfig, url: str, loaded: Model, closing: list[Callable[[], object]]) -> VllmEngine:

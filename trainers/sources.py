@@ -189,7 +189,9 @@ class InFlight:
 
 def staleness(trajectories: Sequence[Trajectory], version: int) -> dict[str, float]:
     """Updates between the weights that sampled a token and those that learn from it: mean and maximum over tokens."""
-    lags = [(max(0, version - turn.version), len(turn.sampled)) for t in trajectories for turn in t.turns]
+    turns = [turn for trajectory in trajectories for turn in trajectory.turns]
+    runs = [run for turn in turns for run in turn.spans or ((turn.version, len(turn.sampled)),)]
+    lags = [(max(0, version - drawn), tokens) for drawn, tokens in runs]
     total = sum(tokens for _, tokens in lags)
     mean = sum(lag * tokens for lag, tokens in lags) / total if total else 0.0
     return {"mean": mean, "max": float(max((lag for lag, _ in lags), default=0))}

@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.trajectory import Trajectory
 from rewards.credit import Credit
+from trainers.drift import forks
 from trainers.protocol import Row, Scorer
 from trainers.rows import dead, rows
 from trainers.tally import counts, sampled, shares
@@ -50,6 +51,7 @@ class Scored:
             "parts": self._parts(),
             **self._turn_credit(),
             "turns": mean(len(trajectory.turns) for trajectory in episodes),
+            "forks": forks(episodes),
             "sampled": sampled(episodes),
         }
 

@@ -37,6 +37,22 @@ def test_a_sandbox_may_be_named_by_its_backend_alone() -> None:
         load(QUICKSTART, ["--sandbox", "podman"])
 
 
+def test_an_engine_may_be_named_by_its_kind_alone(tmp_path: Path) -> None:
+    words = ["--engine.url", "http://localhost:1/v1", "--engine.model", "m"]
+    named = load(QUICKSTART, ["--engine", "openai", *words])
+    assert named == load(QUICKSTART, ["--engine.kind", "openai", *words])
+    text = 'engine = "transformers"\n'
+    assert load(_write(tmp_path, text), ["--engine", "vllm"]).engine.kind == "vllm"
+    assert load(_write(tmp_path, named.to_toml())) == named
+
+
+def test_an_engine_that_cannot_train_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    words = ("--engine", "openai", "--engine.url", "http://localhost:1/v1", "--engine.model", "m")
+    done = _dojo("train", "configs/quickstart.toml", "--out", str(tmp_path / "runs"), *words)
+    assert done.returncode == 2 and "'openai' cannot train" in done.stderr and "dojo eval" in done.stderr
+    assert done.stderr.count("\n") == 1 and not (tmp_path / "runs").exists()
+
+
 def test_a_config_digest_changes_with_any_value() -> None:
     assert load(QUICKSTART).digest() == load(QUICKSTART).digest()
     assert load(QUICKSTART).digest() != load(QUICKSTART, ["--seed", "1"]).digest()

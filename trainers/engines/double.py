@@ -160,7 +160,7 @@ class Double:
             await asyncio.sleep(self.faults.slow_s)
             if not self.faults.dead:
                 status, answer = await self._answer(verb, path, query, body)
-                writer.write(_response(status, b"<html>" if self.faults.garbage else json.dumps(answer).encode()))
+                writer.write(_response(status, b"<html>" if self.faults.garbage else _body(answer)))
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client went away: its right
@@ -258,12 +258,12 @@ class Double:
     async def load_adapter(self, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
         self.brain.adapt(body["lora_name"], Path(body["lora_path"]))
         self.models = [*dict.fromkeys([*self.models, body["lora_name"]])]
-        return 200, "loaded"
+        return 200, b"Success: the adapter is loaded."
 
     async def unload_adapter(self, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
         self.brain.adapt(body["lora_name"], None)
         self.models = [name for name in self.models if name != body["lora_name"]]
-        return 200, "unloaded"
+        return 200, b"Success: the adapter is forgotten."
 
     async def sleep(self, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
         self.asleep = True
@@ -313,6 +313,11 @@ async def _request(reader: asyncio.StreamReader) -> tuple[str, str, Any]:
             length = int(value)
     raw = await reader.readexactly(length)
     return verb, target, json.loads(raw) if raw else None
+
+
+def _body(answer: Any) -> bytes:
+    """JSON, or a sentence as it is."""
+    return answer if isinstance(answer, bytes) else json.dumps(answer).encode()
 
 
 def _response(status: int, body: bytes) -> bytes:

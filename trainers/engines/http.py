@@ -50,8 +50,8 @@ class Client:
         """The JSON of an answer to a JSON body. Raises :class:`ServerError`."""
         return await self.call("POST", path, body, timeout_s)
 
-    async def call(self, verb: str, path: str, body: object, timeout_s: float | None) -> Any:
-        """One request and its answer."""
+    async def call(self, verb: str, path: str, body: object, timeout_s: float | None, plain: bool = False) -> Any:
+        """One request and its answer; with ``plain`` the answer is a sentence rather than JSON."""
         limit = timeout_s or self.timeout_s
         where = f"the {self.name} at {self.url}"
         try:
@@ -65,7 +65,7 @@ class Client:
             raise ServerError(f"{where} cannot be reached ({_reason(error)}); is it running?") from error
         if not 200 <= status < 300:
             raise ServerError(f"{where} answered {verb} {path} with status {status}: {_excerpt(raw)}", status)
-        return _parsed(raw, f"{where} answered {verb} {path}")
+        return raw.decode("utf-8", "replace") if plain else _parsed(raw, f"{where} answered {verb} {path}")
 
 
 async def _exchange(url: SplitResult, verb: str, body: object, headers: Mapping[str, str]) -> tuple[int, bytes]:

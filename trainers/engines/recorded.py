@@ -160,8 +160,12 @@ class RecordingPolicy:
 
 
 def read(path: Path) -> Iterator[Record]:
-    """The records of a file of samples, a file of trajectories, or a run folder. Raises :class:`TrainingError`."""
-    files = sorted([*path.glob("trajectories.jsonl"), *path.glob("evals-*.jsonl")]) if path.is_dir() else [path]
+    """The records of a file of samples, a file of trajectories, or a run folder: its training and its last evaluation,
+    since the evaluations of a run share their keys. Raises :class:`TrainingError`."""
+    files = [path]
+    if path.is_dir():
+        evaluations = [path / f"evals-{stage}.jsonl" for stage in ("before", "warm", "after")]
+        files = [*path.glob("trajectories.jsonl"), *[file for file in evaluations if file.is_file()][-1:]]
     if not files or not all(file.is_file() for file in files):
         raise TrainingError(f"engine.path = {path} holds no samples: name a run folder or a file of trajectories")
     for file in files:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from agent.policy import Sampled
 from agent.trajectory import Key
@@ -26,6 +27,13 @@ class Draft:
     ask: Ask
     ids: list[int] = field(default_factory=list[int])
     logprobs: list[float] = field(default_factory=list[float])
+    versions: list[int] = field(default_factory=list[int])
+    """Of the weights that drew each token."""
+
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """Runs of tokens of the same weights: (version, tokens)."""
+        return tuple((version, len(list(run))) for version, run in groupby(self.versions))
 
 
 class Session:
@@ -77,6 +85,7 @@ class Session:
         for draft, rollout, (token, logprob) in zip(self._drafts, self._cache.slots, drawn, strict=False):
             draft.ids.append(token)
             draft.logprobs.append(logprob)
+            draft.versions.append(self.model.version)
             rollout.pending = [token]
 
     def _retire(self, slot: int) -> Draft:
@@ -90,10 +99,12 @@ class Session:
         return draft.ids[-1] == self.model.tokenizer.im_end or len(draft.ids) >= draft.ask.max_tokens
 
     def _sample(self, draft: Draft) -> Sampled:
+        spans = draft.spans
         return Sampled(
             ids=tuple(draft.ids),
             logprobs=tuple(draft.logprobs),
             text=self.model.tokenizer.decode(draft.ids),
             cut=draft.ids[-1] != self.model.tokenizer.im_end,
-            version=self.model.version,
+            version=min(draft.versions),
+            spans=spans if len(spans) > 1 else (),
         )

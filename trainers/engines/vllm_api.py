@@ -136,12 +136,12 @@ class Api:
     async def load_adapter(self, name: str, folder: Path) -> None:
         """Load a LoRA adapter, or load it again under the same name."""
         body = {"lora_name": name, "lora_path": str(folder), "load_inplace": True}
-        await self._control("POST", "/v1/load_lora_adapter", body)
+        await self._control("POST", "/v1/load_lora_adapter", body, plain=True)
         await self.forget()
 
     async def unload_adapter(self, name: str) -> None:
         """Forget a LoRA adapter."""
-        await self._control("POST", "/v1/unload_lora_adapter", {"lora_name": name})
+        await self._control("POST", "/v1/unload_lora_adapter", {"lora_name": name}, plain=True)
 
     async def sleep(self) -> None:
         """Give the GPU's memory back: weights move to the CPU, keys and values are dropped."""
@@ -151,9 +151,9 @@ class Api:
         """Take the GPU's memory again."""
         await self._control("POST", "/wake_up")
 
-    async def _control(self, verb: str, path: str, body: object = None) -> Any:
+    async def _control(self, verb: str, path: str, body: object = None, plain: bool = False) -> Any:
         try:
-            return await self.client.call(verb, path, body, self.sync_s)
+            return await self.client.call(verb, path, body, self.sync_s, plain)
         except ServerError as error:
             if error.status == 404:
                 raise ServerError(f"the server at {self.client.url} has no {path}; {HOW}", 404) from error

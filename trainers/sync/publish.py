@@ -60,7 +60,9 @@ class Publisher:
     def _any_way(self, version: int) -> None:
         self.engine.labels.add(str(version))
         failures: list[ServerError] = []
-        for way in self.ways:
+        # What a server that we did not start holds is not known: the first time it gets everything.
+        unknown = self.sent is None and self.engine.config.url is not None
+        for way in self.ways[-1:] if unknown else self.ways:
             try:
                 way.prepare(version)
                 return self._run(self._update(way, version))
