@@ -38,6 +38,7 @@ from trainers.scheduler import Scheduler
 from trainers.shelf import Shelf, lines
 from trainers.sources import Gathered, InFlight, Run, Source, Waves
 from trainers.tally import counts, shares
+from trainers.watch import Watchers, start
 
 CHECKPOINT_S = 60.0
 """Seconds between checkpoints of the warm start."""
@@ -88,6 +89,7 @@ class _Run:
     machine: Machine = field(init=False)
     state: State = field(init=False)
     metrics: Metrics = field(init=False)
+    watchers: Watchers = field(init=False)
     scheduler: Scheduler = field(init=False)
     auditor: Auditor = field(init=False)
     used: float = field(init=False, default=0.0)
@@ -110,6 +112,7 @@ class _Run:
         finally:
             await self.components.player.close()
             self.machine.engine.close()
+            self.watchers.close()
         return self._report()
 
     def _report(self) -> dict[str, Any]:
@@ -132,7 +135,9 @@ class _Run:
         self.machine = self.components.machine()
         if folder:
             self.machine.learner.load(folder)
-        self.metrics = Metrics(self.path / "metrics.jsonl", self.state.lines)
+        watching = start(self.settings.train.watch or (), self.path, self.settings.text)
+        self.watchers = Watchers(watching, self.display.say)
+        self.metrics = Metrics(self.path / "metrics.jsonl", self.state.lines, self.watchers.log)
         self.auditor = rebuilt(read(self.metrics.path))
         self.scheduler = Scheduler(self.components.player, self.settings.train, self.display)
 

@@ -52,6 +52,8 @@ class TrainConfig(BaseModel):
     """Share of a step's episodes that may end by infrastructure; above it the run stops with the reason."""
     checkpoint_every: int = Field(1, ge=1)
     """Steps between checkpoints. Episodes are stored as they finish: only updates are computed again after a kill."""
+    watch: tuple[Literal["tensorboard", "trackio", "wandb"], ...] | None = None
+    """What is told the numbers of ``metrics.jsonl`` as they come, each if its package is installed."""
     keep: int = Field(2, ge=1)
     """Checkpoints kept, the newest ones."""
     pool: int | None = Field(None, ge=1)

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+Heard = Callable[[int, Mapping[str, Any]], None]
+"""Is told the number of a line and what it says."""
+
 
 class Metrics:
-    """The metrics of one run. ``lines`` of them are kept from a file that is already there."""
+    """The metrics of one run. ``lines`` of them are kept from a file that is already there; ``heard`` is told of every
+    new one, with its number."""
 
-    def __init__(self, path: Path, lines: int = 0) -> None:
+    def __init__(self, path: Path, lines: int = 0, heard: Heard | None = None) -> None:
         self.path = path
+        self._heard = heard
         kept = read(path)[:lines]
         self.lines = len(kept)
         self._rewrite(kept)
@@ -29,6 +34,8 @@ class Metrics:
             file.flush()
             os.fsync(file.fileno())
         self.lines += 1
+        if self._heard:
+            self._heard(self.lines, record)
 
     def _rewrite(self, records: list[dict[str, Any]]) -> None:
         new = self.path.with_suffix(".new")
