@@ -16,8 +16,8 @@ from agent.scripted import ScriptedPolicy, scripted
 from agent.store import SideFiles
 from agent.trajectory import End, Outcome, Trajectory
 from sandbox.local import LocalBackend
-from sandbox.protocol import Backend
-from sandbox.task import Prepared
+from sandbox.protocol import Backend, SandboxError
+from sandbox.task import Prepared, TaskError
 
 CLAMP = "def clamp(x, low, high):\n    return {}"
 
@@ -213,3 +213,24 @@ def test_hidden_tests_in_a_fresh_sandbox_grade_the_patch(prepared: Prepared) -> 
     assert graded["spoiler"].verdict is not None and not any(
         graded["spoiler"].verdict.results[test] for test in prepared.task.FAIL_TO_PASS
     )
+
+
+@pytest.mark.docker
+def test_a_real_image_without_bash_is_refused_at_start(prepared: Prepared) -> None:
+    from sandbox.docker import DockerBackend
+    from sandbox.images import HOSTILE, build
+
+    async def work() -> None:
+        backend = DockerBackend()
+        try:
+            stage = Stage(prepared.model_copy(update={"image": HOSTILE}), backend, ExactGrader())
+            with pytest.raises(TaskError, match="has no bash: add it to the image"):
+                await says(stage, SUBMIT)
+        finally:
+            await backend.close()
+
+    try:
+        build(HOSTILE, say=lambda _: None)
+    except SandboxError as error:
+        pytest.skip(f"no busybox image can be made here: {error}")
+    asyncio.run(work())
