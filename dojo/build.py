@@ -120,9 +120,26 @@ def components(config: Config, say: Say, run: Path) -> Components:
     )
 
 
+def check_format(config: Config) -> None:
+    """Refuse an action format that the model's tokens cannot carry; reads the tokenizer alone. Raises
+    :class:`UserError`.
+    """
+    from agent import tools
+    from agent.formats import make
+    from agent.formats.carry import check
+    from trainers.sampler import chat
+
+    loaded = tools.load(config.agent.tools)
+    try:
+        check(make(config.agent.format, loaded), loaded, chat(config.model).tokenizer)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
 def machine(config: Config, log: Path | None = None) -> Machine:
     """What samples and what learns: on the same weights here, or with a server that writes to ``log``; or what samples
     alone."""
+    check_format(config)
     if isinstance(config.engine, VllmConfig):
         return _served(config, config.engine, log)
     if not isinstance(config.engine, TransformersConfig):
