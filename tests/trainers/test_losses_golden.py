@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -115,3 +117,39 @@ def test_golden_kl_estimators(estimator: str, value: float) -> None:
     tokens = Tokens(*(grid[MASK] for grid in (NOW, OLD, SAMPLER, ADVANTAGE)), ROW.long()[MASK], REFERENCE[MASK])
     found = kl.penalty(Kl.model_validate({"estimator": estimator}), tokens).mean().item()
     assert math.isclose(found, value, abs_tol=1e-6)
+
+
+PAGE = Path(__file__).parents[2] / "docs/losses.md"
+
+
+def table() -> str:
+    """The golden table as Markdown, every number computed now."""
+    head = (
+        "| case | policy loss | aggregation | further terms | loss | norm of d loss / d l |\n|---|---|---|---|---|---|"
+    )
+    return "\n".join([head, *(line(param) for param in CASES)])
+
+
+def line(param: Any) -> str:
+    config, given, *_ = param.values
+    loss, norm = evaluate(config, **given)
+    policy = config.policy.model_dump(exclude_defaults=True, exclude={"kind"})
+    more = {"correction": config.correction, "opsm": config.opsm, "kl": config.kl}
+    terms = ", ".join(f"{name} {short(value)}" for name, value in more.items() if value is not None)
+    name = param.id.replace("-", " ")
+    return (
+        f"| {name} | {config.policy.kind} {short(policy)} | {config.aggregation} | {terms} | {loss:.5f} | {norm:.5f} |"
+    )
+
+
+def short(value: Any) -> str:
+    fields = value if isinstance(value, dict) else value.model_dump() if hasattr(value, "model_dump") else None
+    return str(value) if fields is None else " ".join(f"{k}={v}" for k, v in fields.items())
+
+
+def test_the_page_of_losses_shows_the_golden_table_as_it_is_computed_now() -> None:
+    assert table() in PAGE.read_text(), f"print it with 'python {Path(__file__).name}' and put it into {PAGE.name}"
+
+
+if __name__ == "__main__":
+    print(table())
