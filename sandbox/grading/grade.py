@@ -29,6 +29,8 @@ TIMEOUT_S = 120.0
 RESULT_CHARS = 64_000_000
 """Room for the results of a large test suite: they are read through the shell, whose output is capped."""
 SETUP_S = 30.0
+PAUSES_S = (0.5, 2.0)
+"""Pauses before a grading that this machine's disk kept from starting is tried again, in seconds."""
 PLACES = 'printf "%s\\n" "${TMPDIR:-/tmp}" "${PYTHONPATH##*:}"'
 """Asks a fresh sandbox for its folder of temporary files and for the site folder, the last entry of the import path."""
 NO_RESULTS, NOT_STARTED = 3, 4
@@ -76,6 +78,18 @@ async def survey(
 
 async def _graded_in(
     prepared: Prepared, what: Graded, backend: Backend, timeout_s: float, limits: Limits, *, oracle: bool = False
+) -> Report | Verdict:
+    """The tests in a fresh sandbox, with patience for this machine's own disk: what fills it often leaves again."""
+    for pause in PAUSES_S:
+        try:
+            return await _once(prepared, what, backend, timeout_s, limits, oracle)
+        except OSError:
+            await asyncio.sleep(pause)
+    return await _once(prepared, what, backend, timeout_s, limits, oracle)
+
+
+async def _once(
+    prepared: Prepared, what: Graded, backend: Backend, timeout_s: float, limits: Limits, oracle: bool
 ) -> Report | Verdict:
     """Open a fresh sandbox on the graded tree, run the tests there, ask the task's oracle, close it."""
     with tempfile.TemporaryDirectory(prefix="repodojo-grade-", ignore_cleanup_errors=True) as folder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -246,3 +247,18 @@ def test_equal_trees_are_graded_once_however_their_patches_are_written(bench: Be
 
     assert [verdict.status for verdict in bench.run(both())] == [Status.RESOLVED] * 3
     assert counting.opened == 1
+
+
+def test_a_disk_that_is_full_for_a_moment_costs_patience_and_not_the_grade(
+    bench: Bench, toy: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "late"
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+
+    async def appear() -> Verdict:
+        asyncio.get_running_loop().call_later(0.2, place.mkdir)
+        return await grade(toy, toy.task.patch, bench.backend)
+
+    assert bench.run(appear()).status is Status.RESOLVED
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "never"))
+    assert bench.grade(toy, toy.task.patch).status is Status.INFRA
