@@ -10,13 +10,13 @@ import platform
 import sys
 from collections.abc import Callable, Iterable
 
-from benchmarks.speed import agents, episodes, sandboxes, tokens
+from benchmarks.speed import agents, episodes, overlap, sandboxes, tokens, update, yardstick
 from benchmarks.speed.measure import Measured
 from sandbox.protocol import SandboxError
 from sandbox.task import TaskError
 from trainers.tokenizer import ModelError
 
-PARTS = ("agents", "sandboxes", "episodes", "tokens")
+PARTS = ("agents", "sandboxes", "episodes", "tokens", "update", "overlap", "trl")
 
 
 def main() -> int:
@@ -53,6 +53,9 @@ def _part(name: str, options: argparse.Namespace) -> Iterable[Measured]:
         "sandboxes": lambda: asyncio.run(sandboxes.measure(options.runs)),
         "episodes": lambda: _episodes(options.runs, options.tasks),
         "tokens": lambda: _tokens(options.runs, options.threads),
+        "update": lambda: update.measure(options.runs),
+        "overlap": lambda: overlap.measure(options.runs),
+        "trl": lambda: yardstick.measure(options.runs),
     }
     try:
         return measures[name]()
