@@ -1,4 +1,4 @@
-"""The audit of a run: fed with each step's credit, stored with its metrics, rebuilt from them after an interruption.
+"""What a run keeps of its rewards: their audit, stored with the metrics and rebuilt from them, and the time they take.
 
 The audit itself (:mod:`rewards.audit`) is a pure function of the recorded steps, so that the summary of a run, and a
 replay of its trajectories, give the same warnings as the run did.
@@ -6,11 +6,15 @@ replay of its trajectories, give the same warnings as the run did.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from agent.trajectory import Trajectory
 from rewards.audit import Audit, Step
+from rewards.credit import Credit
+from trainers.protocol import Scorer
 from trainers.step import Scored
 
 
@@ -28,6 +32,26 @@ class Auditor:
     def news(self) -> list[str]:
         """Warnings that were not given at the step before."""
         return self.audit.news()
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """A scorer that knows how long it took, wherever it is asked."""
+
+    inner: Scorer
+    seconds: float = 0.0
+
+    def score(self, group: Sequence[Trajectory]) -> Credit:
+        """As ``inner`` does."""
+        began = time.perf_counter()
+        credit = self.inner.score(group)
+        self.seconds += time.perf_counter() - began
+        return credit
+
+    def lap(self) -> float:
+        """Wall seconds since the last lap."""
+        spent, self.seconds = self.seconds, 0.0
+        return spent
 
 
 def rebuilt(records: Iterable[Mapping[str, Any]]) -> Auditor:

@@ -16,7 +16,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from typing import Any
 from rich.console import Console
 
 from trainers import checkpoint, curves, summary
-from trainers.auditor import Auditor, rebuilt
+from trainers.auditor import Auditor, Stopwatch, rebuilt
 from trainers.checkpoint import Phase, State
 from trainers.components import Components, Machine
 from trainers.display import Display, clock
@@ -92,6 +92,7 @@ class _Run:
     watchers: Watchers = field(init=False)
     scheduler: Scheduler = field(init=False)
     auditor: Auditor = field(init=False)
+    stopwatch: Stopwatch = field(init=False)
     used: float = field(init=False, default=0.0)
     """Seconds that the run had used before this process."""
     spent: float = field(init=False, default=0.0)
@@ -138,6 +139,8 @@ class _Run:
         watching = start(self.settings.train.watch or (), self.path, self.settings.text)
         self.watchers = Watchers(watching, self.display.say)
         self.metrics = Metrics(self.path / "metrics.jsonl", self.state.lines, self.watchers.log)
+        self.stopwatch = Stopwatch(self.components.scorer)
+        self.components = replace(self.components, scorer=self.stopwatch)
         self.auditor = rebuilt(read(self.metrics.path))
         self.scheduler = Scheduler(self.components.player, self.settings.train, self.display)
 
@@ -259,8 +262,9 @@ class _Run:
         scored, seen = got.scored, got.scored.record() | got.shown | self.auditor.step(got.scored)
         head = {"kind": "grpo", "step": self.state.step, "prompts": [prompt.ordinal for prompt in got.prompts]}
         steady, spent = _split(numbers)
-        share = scored.seconds / max(timing["play"] + timing["update"], scored.seconds, 1e-9)
-        timing |= {"reward": scored.seconds, "reward_share": share}
+        spent_on_rewards = self.stopwatch.lap()
+        share = spent_on_rewards / max(timing["play"] + timing["update"], spent_on_rewards, 1e-9)
+        timing |= {"reward": spent_on_rewards, "reward_share": share}
         timing |= {f"learner_{name}": value for name, value in spent.items()}
         self.metrics.append(head | seen | {"rows": len(scored.rows), "learner": steady} | self._timing(**timing))
         self.display.advance({"step": str(self.state.step), "reward": _short(seen["reward"])})
