@@ -58,6 +58,8 @@ def served_machine(
     from trainers.learners import learner
     from trainers.ranks import RankedLearner
 
+    if engine.url is not None:  # one that is not there is found out before minutes go by
+        _run(Api(Client(engine.url, engine.request_s), engine.sync_s).models())
     loaded = load(model, seed)
     made = learner(loaded, model, optim, loss, sft, temperature=temperature, scale=scale or ScaleConfig())
     closing: list[Callable[[], object]] = []

@@ -16,7 +16,7 @@ from sandbox.protocol import SandboxError
 from sandbox.task import TaskError
 from trainers.tokenizer import ModelError
 
-PARTS = ("agents", "sandboxes", "episodes", "tokens", "update", "overlap", "trl")
+PARTS = ("agents", "sandboxes", "episodes", "tokens", "prefix", "update", "overlap", "trl")
 
 
 def main() -> int:
@@ -53,6 +53,7 @@ def _part(name: str, options: argparse.Namespace) -> Iterable[Measured]:
         "sandboxes": lambda: asyncio.run(sandboxes.measure(options.runs)),
         "episodes": lambda: _episodes(options.runs, options.tasks),
         "tokens": lambda: _tokens(options.runs, options.threads),
+        "prefix": lambda: _prefix(options.runs, options.threads),
         "update": lambda: update.measure(options.runs),
         "overlap": lambda: overlap.measure(options.runs),
         "trl": lambda: yardstick.measure(options.runs),
@@ -83,6 +84,16 @@ def _episodes(runs: int, count: int) -> list[Measured]:
     at_once = os.cpu_count() or 1
     found = player(config, backend, PyPISource(), grade, starts=at_once, graders=at_once)
     return asyncio.run(episodes.measure(runs, tasks, PyPISource(), found, config, 2 * at_once))
+
+
+def _prefix(runs: int, threads: int) -> list[Measured]:
+    from benchmarks.speed import prefix
+    from trainers.config import ModelConfig
+    from trainers.model import missing
+
+    reason = missing()
+    config = ModelConfig(threads=threads) if not reason else ModelConfig(name="tiny", threads=threads)
+    return prefix.measure(runs, config, f"{config.name}{f' because {reason}' if reason else ''}, {threads} threads")
 
 
 def _tokens(runs: int, threads: int) -> list[Measured]:
