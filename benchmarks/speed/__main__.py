@@ -10,13 +10,13 @@ import platform
 import sys
 from collections.abc import Callable, Iterable
 
-from benchmarks.speed import agents, episodes, overlap, sandboxes, tokens, update, yardstick
+from benchmarks.speed import agents, episodes, overlap, rewards, sandboxes, tokens, update, yardstick
 from benchmarks.speed.measure import Measured
 from sandbox.protocol import SandboxError
 from sandbox.task import TaskError
 from trainers.tokenizer import ModelError
 
-PARTS = ("agents", "sandboxes", "episodes", "tokens", "prefix", "update", "overlap", "trl")
+PARTS = ("agents", "sandboxes", "episodes", "tokens", "prefix", "update", "overlap", "trl", "rewards")
 
 
 def main() -> int:
@@ -57,6 +57,7 @@ def _part(name: str, options: argparse.Namespace) -> Iterable[Measured]:
         "update": lambda: update.measure(options.runs),
         "overlap": lambda: overlap.measure(options.runs),
         "trl": lambda: yardstick.measure(options.runs),
+        "rewards": lambda: rewards.measure(options.runs),
     }
     try:
         return measures[name]()
