@@ -70,6 +70,25 @@ def train(
 
 
 @app.command(context_settings=OVERRIDES)
+def sft(
+    context: typer.Context,
+    source: Annotated[list[Path], typer.Option("--from", help="Run folder or trajectory file; repeat for several.")],
+    config: ConfigFile = QUICKSTART,
+    outcome: Annotated[list[str] | None, typer.Option(help="Outcome to learn from; tests_pass by default.")] = None,
+    per_task: Annotated[int, typer.Option(help="At most so many episodes of a task, the shortest ones.")] = 4,
+    out: Annotated[Path, typer.Option(help="Folder for the result.")] = Path("runs/sft"),
+) -> None:
+    """Learn from stored trajectories (rejection sampling); leaves a model folder that model.name can name."""
+    from agent.trajectory import Outcome
+    from dojo.sft import sft as learn
+
+    wanted, known = outcome or ["tests_pass"], [name.value for name in Outcome if name is not Outcome.INFRA]
+    if unknown := [name for name in wanted if name not in known]:
+        raise UserError(f"there is no outcome '{unknown[0]}'; there are {', '.join(known)}")
+    learn(_config(config, context.args), source, wanted, per_task, out)
+
+
+@app.command(context_settings=OVERRIDES)
 def rollout(
     context: typer.Context,
     config: ConfigFile = QUICKSTART,
