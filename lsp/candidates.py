@@ -94,7 +94,8 @@ def _elsewhere(
             continue
         close = nearness(module, module_names(path, paths))
         for symbol in _meant(_by_last(_outline(tree, path).symbols, names[-1]), spec):
-            features = {"s_ast": _structure(symbol, names, kind), "s_module": close}
+            alike = jaccard(names, symbol.qualname.split("."))
+            features = {"s_ast": _structure(symbol, names, kind), "s_module": close, "j_token": alike}
             span = symbol.range_of(role) if role else symbol.name_span
             yield Candidate(path, span, features, symbol.qualname)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +23,12 @@ app = typer.Typer(
     help="Ask a language server about code: by selectors that survive edits, "
     "with deterministic answers and safe edits.\n\n"
     "A SELECTOR is one of  src/app.py@L42:C7   py://pkg.mod#Class.method:body   ast://[module=m]/[def=f]   "
-    'anchor://src/app.py#"some text".',
+    'anchor://src/app.py#"some text".\n\n'
+    "\b\nExamples:\n"
+    "  lanser def py://pkg.mod#Class.method\n"
+    "  lanser refs src/app.py@L42:C7 --json\n"
+    "  lanser diag --changed origin/main --fail-on new-errors\n"
+    "  lanser rename py://pkg.mod#old_name new_name --apply",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -43,6 +49,9 @@ IndexIo = Annotated[str, typer.Option("--index-io", help="What columns count: co
 TraceFile = Annotated[Path | None, typer.Option("--trace-file", help="Append every frame to this file.")]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds that one request may take.")]
 NoDaemon = Annotated[bool, typer.Option("--no-daemon", help="Do not use a running daemon.")]
+Changed = Annotated[
+    str | None, typer.Option("--changed", metavar="[REV]", help="Files that differ from REV, by default HEAD.")
+]
 Apply = Annotated[bool, typer.Option("--apply/--dry-run", help="Write; the default is a preview.")]
 AllowDirty = Annotated[bool, typer.Option("--allow-dirty", help="Write although git has uncommitted changes.")]
 Allow = Annotated[list[str] | None, typer.Option("--allow", help="Only paths that match this glob.")]
@@ -50,9 +59,21 @@ Deny = Annotated[list[str] | None, typer.Option("--deny", help="No path that mat
 Strategy = Annotated[
     str, typer.Option("--strategy", help="When a file changes meanwhile: atomic refuses, 3way merges by git.")
 ]
-DenyAmbiguous = Annotated[bool, typer.Option("--deny-apply-on-ambiguous/--allow-apply-on-ambiguous")]
+DenyAmbiguous = Annotated[
+    bool,
+    typer.Option("--deny-apply-on-ambiguous/--allow-apply-on-ambiguous", help="Write only where SELECTOR is exact."),
+]
 
 DEFAULT_SERVER = "basedpyright"
+
+
+@app.callback(invoke_without_command=True)
+def version(shown: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if shown:
+        import importlib.metadata
+
+        print(f"lanser {importlib.metadata.version('repodojo')}")
+        raise typer.Exit
 
 
 def _query(cmd: str, args: dict[str, Any], common: Common) -> None:
@@ -121,7 +142,9 @@ def symbols(
 
 def diag(
     paths: Annotated[list[str] | None, typer.Argument(help="Files or folders; everything without any.")] = None,
-    changed: Annotated[str | None, typer.Option("--changed", metavar="REV", help="Files that differ from REV.")] = None,
+    changed: Annotated[
+        str | None, typer.Option("--changed", metavar="[REV]", help="Files that differ from REV, by default HEAD.")
+    ] = None,
     fail_on: Annotated[str | None, typer.Option("--fail-on", help="errors, warnings or new-errors: exit 1.")] = None,
     form: Annotated[str, typer.Option("--format", help="text, json or sarif.")] = "text",
     as_json: Json = False,
@@ -166,7 +189,9 @@ def rename(
 
 
 @app.command(
-    "code-action", help="Quick fixes and refactorings there; with --title apply one. A preview unless --apply."
+    "code-action",
+    short_help="Quick fixes and refactorings there.",
+    help="Quick fixes and refactorings there; with --title apply one. A preview unless --apply.",
 )
 def code_action(
     selector: Selector,
@@ -198,7 +223,10 @@ def _guard(write: bool, dirty: bool, allow: list[str] | None, deny: list[str] | 
     return {**guard, "allow": allow or [], "deny": deny or []}
 
 
-@app.command(help="The process reward of a series of bundles (JSONL files in order), pr-v2 by default.")
+@app.command(
+    short_help="The process reward of a series of bundles.",
+    help="The process reward of a series of bundles (JSONL files in order), pr-v2 by default.",
+)
 def reward(
     bundles: Annotated[list[Path], typer.Argument(help="JSONL files of bundles, oldest first.", show_default=False)],
     version: Annotated[str, typer.Option("--version", help="pr-v1 or pr-v2.")] = "pr-v2",
@@ -208,24 +236,25 @@ def reward(
     guarded(lambda: print_rewards(bundles, version))
 
 
-@app.command(help="Answer JSONL requests from stdin, one bundle a line, over one warm server.")
+@app.command(
+    short_help="Answer JSONL requests over one warm server.",
+    help="Answer JSONL requests from stdin, one bundle a line, over one warm server.",
+)
 def batch(workspace: Workspace = ".", server: Server = DEFAULT_SERVER, timeout: Timeout = 30.0) -> None:
     from lsp.options import run_batch
 
     guarded(lambda: asyncio.run(run_batch(workspace, server, timeout)))
 
 
-@app.command(help="Each supported server: found or not, version, what it offers, measured cold start.")
+@app.command(
+    short_help="What each supported server can do here.",
+    help="Each supported server: found or not, version, what it offers, measured cold start.",
+)
 def doctor(as_json: Json = False) -> None:
-    from lsp.doctor import examine_all
+    from lsp.doctor import examine_all, lines
 
     rows = guarded(lambda: asyncio.run(examine_all()))
-    if as_json:
-        print(json.dumps(rows))
-        return
-    for row in rows:
-        state = row["problem"] or f"{row['version']}  cold start {row['cold_start_s']} s  freshness {row['freshness']}"
-        print(f"{row['server']:22} {state}  (supported {row['supported'] or 'not stated'})")
+    print(json.dumps(rows) if as_json else "\n".join(lines(rows)))
 
 
 @trace_app.command("list", help="The commands of a trace file.")
@@ -316,10 +345,18 @@ def _refuse(message: str) -> None:
     raise LanserError(Code.BAD_INPUT, message)
 
 
+def with_revision(args: Sequence[str]) -> list[str]:
+    """``args`` with the revision that ``--changed`` means without one: HEAD."""
+    made = list[str]()
+    for arg, after in zip(args, [*args[1:], "--"], strict=False):
+        made += [arg, "HEAD"] if arg == "--changed" and after.startswith("-") else [arg]
+    return made
+
+
 def main() -> None:
     """Entry point: wrong usage exits 79, so that a script can tell it from a selector that does not parse (2)."""
     try:
-        status = app(standalone_mode=False)
+        status = app(with_revision(sys.argv[1:]), standalone_mode=False)
     except typer.Exit as end:
         sys.exit(end.exit_code)
     except typer.Abort:
@@ -329,7 +366,8 @@ def main() -> None:
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        print(f"lanser: {error.format_message()}", file=sys.stderr)  # pyright: ignore[reportAttributeAccessIssue]
+        said: str = error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
+        print(said if said.startswith("Usage:") else f"lanser: {said}", file=sys.stderr)
         sys.exit(Code.BAD_INPUT.exit_code)
     sys.exit(status if isinstance(status, int) else 0)
 

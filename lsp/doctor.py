@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +61,20 @@ async def _measure(profile: Profile, timeout: float) -> dict[str, Any]:
 async def examine_all() -> list[dict[str, Any]]:
     """Every server that ships with a profile, one after the other."""
     return [await examine(name) for name in servers.names()]
+
+
+def lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The rows as a table for people."""
+    cells = [("server", "version", "supported", "cold start", "freshness", "lacks")]
+    for row in rows:
+        if row["problem"]:
+            cells.append((row["server"], "-", row["supported"], "-", "-", row["problem"]))
+            continue
+        lacks = [name for name, offered in row["capabilities"].items() if not offered]
+        start = f"{row['cold_start_s']} s"
+        cells.append(
+            (row["server"], row["version"], row["supported"], start, row["freshness"], ", ".join(lacks) or "nothing")
+        )
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

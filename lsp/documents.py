@@ -44,6 +44,8 @@ class Documents:
         self._open: dict[str, Document] = {}
         self._told: dict[str, str] = {path: entry.digest for path, entry in workspace.entries.items()}
         self._version = 0
+        self.changed: set[str] = set()
+        """Source files that were created or changed since the server started."""
         self.unreadable: set[str] = set()
         """Source files whose bytes do not decode: the server reads them itself, if at all."""
 
@@ -64,7 +66,9 @@ class Documents:
 
     def sync(self, changes: Changes, notify: Notify) -> None:
         """Tell the server of ``changes`` (as :meth:`pending` found them)."""
+        self.changed.update(changes.created, changes.changed)
         for path in changes.deleted:
+            self.changed.discard(path)
             self._close(path, notify)
         for path in (*changes.changed, *changes.created):
             self.unreadable.discard(path)

@@ -8,7 +8,6 @@ came after a change; settings are answered from the profile and never from the u
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import sys
@@ -24,8 +23,6 @@ from lsp.servers import Profile, command_of
 from lsp.wire import Client, Connect, Tap, WireClient
 from lsp.workspace import Workspace, path_to_uri
 
-GRACE = 3.0
-"""Seconds that work may take to be announced and to end; such a server's freshness is assumed, not proved."""
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -84,7 +81,9 @@ class Host:
     ends: int = 0
     """How often announced work has ended."""
     changed_at: int = -1
-    """:attr:`ends` as of the last change that was sent; -1: nothing is waited for."""
+    """:attr:`ends` as of the last news of watched files; -1: nothing is waited for."""
+    ended: int = 0
+    """:attr:`order` as of the last end of announced work."""
     busy: set[str] = field(default_factory=set[str])
     """Tokens of work that the server has begun and not ended."""
     edits: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
@@ -122,6 +121,7 @@ class Host:
         self.touched = self.order
         if method in ("textDocument/didOpen", "textDocument/didChange") and isinstance(params, dict):
             self.marks[params["textDocument"]["uri"]] = self.order
+        if method == "workspace/didChangeWatchedFiles":
             self.changed_at = self.ends
         self.client.notify(method, params)
 
@@ -155,14 +155,19 @@ class Host:
             await asyncio.sleep(quiet)
 
     async def settle(self) -> None:
-        """For a server that announces its work: until work that ended after the last change, or for :data:`GRACE`
-        seconds.
+        """For a server that rechecks beside the requests: until it has taken in the files that it was last told of.
+
+        It announces the recheck and its end, then commits it and pushes the diagnostics of what is open: only that
+        push tells that an answer comes from the new state.
         """
-        if self.profile.ready != "progress" or self.changed_at < 0:
+        if self.profile.ready != "recheck" or self.changed_at < 0:
             return
-        mark, self.changed_at = self.changed_at, -1
-        with contextlib.suppress(LanserError):
-            await self.wait(lambda: self.ends > mark and not self.busy, GRACE, "end of the announced work")
+        mark = self.changed_at
+        done = "end of the recheck"
+        await self.wait(
+            lambda: self.ends > mark and not self.busy and self.order > self.ended, self.options.timeout, done
+        )
+        self.changed_at = -1
 
     async def wait(self, ready: Any, timeout: float, what: str) -> None:
         """Until ``ready()`` is true, looking again at each notification. ``LS_TIMEOUT``, ``LS_CRASH``."""
@@ -244,6 +249,7 @@ class Host:
         elif kind == "end":
             self.busy.discard(token)
             self.ends += 1
+            self.ended = self.order
 
     def _on_request(self, method: str, params: Any) -> Any:
         if method == "workspace/configuration":

@@ -238,6 +238,7 @@ async def _actions(query: Query, host: Host, kind: str | None) -> list[dict[str,
     if not host.offers("codeActionProvider"):
         raise LanserError(Code.UNSUPPORTED_CAP, f"{query.session.profile.name} does not offer code actions")
     session, winner = query.session, query.locate().winner
+    session.documents.open([winner.uri], host.notify)
     text = session.document(winner.uri)
     uri = session.workspace.uri(winner.uri)
     context: dict[str, Any] = {"diagnostics": await _diagnostics_at(query, host, uri)}

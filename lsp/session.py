@@ -141,7 +141,12 @@ class Session:
             await self._restart()
         assert self._host is not None
         self.documents.open(self._to_open(paths), self._host.notify)
-        await self._host.settle()
+        try:
+            await self._host.settle()
+        except LanserError:
+            # What it has taken in is not known: the next request gets a new server.
+            await self.close()
+            raise
         return self._host
 
     async def _restart(self) -> None:
@@ -180,7 +185,8 @@ class Session:
         sources = self.workspace.sources()
         if self.profile.open == "all" and len(sources) <= self.profile.open_limit:
             return sources
-        return paths or []
+        changed = self.documents.changed.intersection(sources) if self.profile.open == "changed" else ()
+        return [*(paths or ()), *sorted(changed)]
 
     async def _again(self, error: LanserError) -> bool:
         """Whether to ask once more: only an answer that the server itself called overtaken."""

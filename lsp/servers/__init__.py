@@ -87,12 +87,16 @@ class Profile:
     """
     restart_on: tuple[Literal["created", "deleted", "changed"], ...] = ()
     """Kinds of change that the server cannot be proved to take in: they restart it."""
-    open: Literal["all", "targets"] = "all"
-    """Which documents are held open: every source file, or those that are asked about."""
+    open: Literal["all", "changed", "targets"] = "all"
+    """Which documents are held open: every source file; those that are asked about and those that changed since the
+    server started (it reads the others itself, and checks all that is open after each change); or only the former.
+    """
     open_limit: int = 2000
     """Above so many source files only those asked about are opened."""
-    ready: Literal["none", "progress"] = "none"
-    """How the first index is known to be complete: at once, or when the work that the server announced has ended."""
+    ready: Literal["none", "recheck"] = "none"
+    """How news of files is known to be taken in: the next request waits for it by itself, or a recheck is announced and
+    ends, and a push of diagnostics follows.
+    """
     quirks: tuple[str, ...] = ()
     """What a reader of the bundle should know."""
     pin: Pin = Pin()

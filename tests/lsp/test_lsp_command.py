@@ -117,6 +117,8 @@ def test_a_ci_job_fails_on_new_errors_only_and_gets_sarif(project: Path) -> None
     assert sorted(item["artifactLocation"]["uri"] for item in found) == ["b.py", "c.py"]
     assert found[0]["region"]["startLine"] == 3
     assert lanser(project, "diag", "--fail-on", "new-errors").returncode == 79
+    # Without a revision the last commit is meant.
+    assert lanser(project, "diag", "--changed", "--fail-on", "new-errors", "--server", "ty").returncode == 1
 
 
 def test_an_applied_rename_is_written_and_an_unclean_tree_refuses_it(project: Path) -> None:

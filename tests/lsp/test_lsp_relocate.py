@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
-import json.decoder
 import random
-import textwrap
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from benchmarks.packages import packages, under
+from benchmarks.sources import pristine
 from lsp.errors import LanserError
 from lsp.fingerprint import relation, symbol_id
 from lsp.relocate import resolve
-from lsp.selectors import CursorSpec, SymbolSpec, parse
+from lsp.selectors import AnchorSpec, AstSpec, CursorSpec, Spec, SymbolSpec, parse
 from lsp.snapshots import Snapshots
 from lsp.symbols import Symbol, outline
 from lsp.workspace import Workspace
+from sandbox.task import TaskError
 
-SOURCES = [Path(module.__file__ or "").read_text("utf-8") for module in (argparse, json.decoder, textwrap)]
+PACKAGES = ("click", "toolz", "sqlparse")
 MANY = """if x:
     def f(): ...
 else:
@@ -45,6 +46,20 @@ METHOD = """class C:
 """
 
 
+@pytest.fixture(scope="module")
+def sources() -> list[tuple[str, str]]:
+    """Every module of the three packages that defines five functions or more, by name."""
+    found = list[tuple[str, str]]()
+    try:
+        for package in packages().named(PACKAGES):
+            tree = pristine(package)
+            paths = [path for path in tree if path.endswith(".py") and under(path, package.source)]
+            found += [(path, tree[path].data.decode()) for path in sorted(paths)]
+    except TaskError as error:
+        pytest.skip(str(error))
+    return [(path, text) for path, text in found if len(functions(text)) >= 5]
+
+
 def functions(text: str) -> list[Symbol]:
     """Functions and methods whose name is theirs alone."""
     found = outline(text).symbols
@@ -59,8 +74,14 @@ def cut(text: str, symbol: Symbol) -> tuple[list[str], list[str], list[str]]:
 
 
 def moved(text: str, symbol: Symbol, dice: random.Random) -> str:
+    """Behind another function of the same parent, or down the file where there is none."""
     before, mine, after = cut(text, symbol)
-    return "\n".join([*before[:0], *["# moved down"] * dice.randrange(1, 40), *before, *mine, *after])
+    rest = "\n".join([*before, *after])
+    siblings = [other for other in functions(rest) if other.parents == symbol.parents and other.span[3] > 0]
+    if not siblings:
+        return "\n".join([*["# moved down"] * dice.randrange(1, 40), *before, *mine, *after])
+    above, other, below = cut(rest, dice.choice(siblings))
+    return "\n".join([*above, *other, "", *mine, "", *below])
 
 
 def reindented(text: str, symbol: Symbol, dice: random.Random) -> str:
@@ -82,30 +103,55 @@ def edited(text: str, symbol: Symbol, dice: random.Random) -> str:
     return "\n".join([*before, *mine, f"{pad}extra_{dice.randrange(99)} = 1", *after])
 
 
-KINDS = {"moved": moved, "re-indented": reindented, "neighbours": neighbour, "body edited": edited}
+def deleted(text: str, symbol: Symbol, dice: random.Random) -> str:
+    before, _, after = cut(text, symbol)
+    return "\n".join([*before, f"{' ' * symbol.span[1]}gone = None", *after])
+
+
+KINDS = {"moved": moved, "re-indented": reindented, "neighbours": neighbour, "body edited": edited, "deleted": deleted}
+SELECTORS: dict[str, Callable[[Symbol], Spec]] = {
+    "py://": lambda symbol: SymbolSpec(f"mod:{symbol.qualname}"),
+    "ast://": lambda symbol: AstSpec((("module", "mod"), *symbol.parents, ("def", symbol.name))),
+    "anchor://": lambda symbol: AnchorSpec("mod.py", symbol.sig_text.split("\n")[0]),
+}
+
+
+def verdict(workspace: Workspace, spec: Spec, symbol: Symbol, changed: str) -> str:
+    """Right, refused or wrong: where ``spec`` of ``symbol`` leads in the changed text."""
+    wanted = [s for s in outline(changed).symbols if s.kind == "def" and s.qualname == symbol.qualname]
+    try:
+        found = resolve(spec, Snapshots(workspace)).winner.range
+    except LanserError:
+        return "refused" if wanted else "right"
+    places = [s.sig[:2] if isinstance(spec, AnchorSpec) else s.name_span[:2] for s in wanted]
+    return "right" if places == [found[:2]] else "wrong"
 
 
 @pytest.mark.parametrize("trials", [200, pytest.param(2000, marks=pytest.mark.slow)])
-def test_a_symbol_is_found_again_and_never_mistaken(tmp_path: Path, trials: int) -> None:
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_a_symbol_is_found_again_and_never_mistaken(
+    tmp_path: Path, sources: list[tuple[str, str]], selector: str, trials: int
+) -> None:
     dice = random.Random(11)
     rates: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
     for trial in range(trials):
-        kind = sorted(KINDS)[trial % 4]
-        text = dice.choice(SOURCES)
+        kind = list(KINDS)[trial % len(KINDS)]
+        text = dice.choice(sources)[1]
         symbol = dice.choice(functions(text))
         changed = KINDS[kind](text, symbol, dice)
         (tmp_path / "mod.py").write_text(changed, "utf-8")
         workspace = Workspace(tmp_path, (".py",))
         workspace.scan()
-        wanted = [s.name_span for s in outline(changed).symbols if s.kind == "def" and s.qualname == symbol.qualname]
-        try:
-            found = resolve(SymbolSpec(f"mod:{symbol.qualname}"), Snapshots(workspace)).winner.range
-            rates[kind]["right" if [found] == wanted else "wrong"] += 1
-        except LanserError:
-            rates[kind]["refused"] += 1
-    print({kind: dict(count) for kind, count in rates.items()})
-    assert sum(count["wrong"] for count in rates.values()) == 0
-    for kind in ("moved", "re-indented", "neighbours"):
+        came = verdict(workspace, SELECTORS[selector](symbol), symbol, changed)
+        if came == "wrong":
+            print("wrong:", kind, symbol.qualname)
+        rates[kind][came] += 1
+    print(selector, {kind: dict(count) for kind, count in rates.items()})
+    if selector == "anchor://":
+        # A first line that others have too is refused, and one that is left names the other: it is only a text.
+        rates.pop("deleted")
+    assert sum(count["wrong"] for count in rates.values()) == 0, rates
+    for kind in ("moved", "re-indented", "neighbours", "deleted") if selector != "anchor://" else ():
         assert rates[kind]["right"] >= 0.9 * rates[kind].total(), rates
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from lsp.diagnose import diagnose
 from lsp.facts import Diagnoser
+from lsp.host import Options
 from lsp.mutations import Guard, code_action, prepare_rename, rename
 from lsp.queries import run_verb
 from lsp.servers import find_program, load, names
@@ -25,8 +26,6 @@ def walk(dog: Dog) -> str:
 """
 B = "from pkg.a import Dog, walk\n\nsound: str = walk(Dog())\n"
 REAL = ["basedpyright", "jedi-language-server", "pyrefly", "ty"]
-# pyrefly's freshness is assumed, not proved (its profile says so): on a loaded machine its answers can lag.
-STEADY = ["basedpyright", "jedi-language-server", pytest.param("pyrefly", marks=pytest.mark.slow), "ty"]
 CHECKERS = ["basedpyright", "pyrefly", "ty"]
 
 
@@ -44,11 +43,11 @@ def test_every_profile_loads_and_the_tested_ones_are_installed() -> None:
     assert all(find_program(load(name).command[0]) for name in REAL)
 
 
-@pytest.mark.parametrize("server", STEADY)
+@pytest.mark.parametrize("server", REAL)
 def test_the_verbs_answer_and_see_a_new_file_a_move_and_a_deletion(project: Path, server: str) -> None:
     async def run() -> dict[str, Any]:
         out: dict[str, Any] = {}
-        async with Session(project, server) as session:
+        async with Session(project, server, Options(timeout=120)) as session:
             out["def"] = await run_verb(session, "def", {"selector": "pkg/b.py@L3:C14"})
             (project / "pkg/a.py").write_text("\n\n" + A)
             out["moved"] = await run_verb(session, "def", {"selector": "pkg/b.py@L3:C14"})
@@ -72,7 +71,7 @@ def test_the_verbs_answer_and_see_a_new_file_a_move_and_a_deletion(project: Path
 def test_diagnostics_follow_every_edit_across_files(project: Path, server: str) -> None:
     async def run() -> list[int]:
         counts = []
-        async with Session(project, server) as session:
+        async with Session(project, server, Options(timeout=120)) as session:
             for result in ("str", "int", "str", "int"):
                 (project / "pkg/a.py").write_text(
                     f"class Dog: ...\n\n\ndef walk(dog: Dog) -> {result}:\n    return {result}()\n"
@@ -97,7 +96,7 @@ def test_a_pinned_configuration_holds_against_the_workspace(project: Path, serve
 
 def test_jedi_refuses_prepare_rename_and_still_finds_syntax_errors(project: Path) -> None:
     async def run() -> tuple[dict[str, Any], list[int]]:
-        async with Session(project, "jedi-language-server") as session:
+        async with Session(project, "jedi-language-server", Options(timeout=120)) as session:
             refused = await prepare_rename(session, "py://pkg.a#walk")
             counts = [(await diagnose(session, ["pkg/a.py"]))["counts"]["error"]]
             (project / "pkg/a.py").write_text("def broken(:\n")
@@ -113,7 +112,7 @@ def test_jedi_refuses_prepare_rename_and_still_finds_syntax_errors(project: Path
 @pytest.mark.parametrize("server", ["basedpyright", "pyrefly"])
 def test_a_rename_reaches_every_file(project: Path, server: str) -> None:
     async def run() -> dict[str, Any]:
-        async with Session(project, server) as session:
+        async with Session(project, server, Options(timeout=120)) as session:
             return await rename(session, "py://pkg.a#walk", "stroll", Guard(apply=True))
 
     bundle = asyncio.run(run())
@@ -139,7 +138,7 @@ def test_a_users_toml_profile_organises_imports_by_a_code_action(project: Path, 
     profile.write_text(RUFF)
 
     async def run() -> list[dict[str, Any]]:
-        async with Session(project, str(profile)) as session:
+        async with Session(project, str(profile), Options(timeout=120)) as session:
             kind = "source.organizeImports"
             listed = await code_action(session, "pkg/b.py@L1:C1", None, kind)
             title = listed["facts"]["actions"][0]["title"]
