@@ -71,6 +71,8 @@ def served_machine(
         _probe(served)
         publisher = Publisher(served, loaded, _ways(parts, served, home))
         served.freshen = publisher.publish
+        if engine.sync == "lora":
+            publisher.publish()  # a server that loads no adapters is found out now
     except BaseException:
         while closing:
             closing.pop()()

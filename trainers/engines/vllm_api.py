@@ -23,6 +23,11 @@ HOW = (
     "or leave engine.url unset and one is started for the run"
 )
 
+HOW_ADAPTERS = (
+    "start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 vllm serve ... --enable-lora --max-lora-rank RANK besides, "
+    "or set engine.sync to 'file', which merges them"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Draw:
@@ -156,7 +161,8 @@ class Api:
             return await self.client.call(verb, path, body, self.sync_s, plain)
         except ServerError as error:
             if error.status == 404:
-                raise ServerError(f"the server at {self.client.url} has no {path}; {HOW}", 404) from error
+                how = HOW_ADAPTERS if "lora" in path else HOW
+                raise ServerError(f"the server at {self.client.url} has no {path}; {how}", 404) from error
             raise
 
 
