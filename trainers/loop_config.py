@@ -27,6 +27,9 @@ class TrainConfig(BaseModel):
     deadline: float | None = Field(None, gt=0)
     """Seconds after which an episode is abandoned and its group goes on without it. Not in ``sync``. A safety net above
     ``agent.wall_s``, which ends an episode as the policy's own doing."""
+    hints: int | None = Field(None, ge=1, le=3)
+    """Play the task of a group that nobody solved again with hints up to this level: 1 the files, 2 the places, 3 the
+    fix (:mod:`trainers.hints`). Only in ``sync``."""
     fill: int | None = Field(None, ge=1)
     """At most so many groups without contrast are replaced by further prompts in a step (dynamic sampling of DAPO)."""
     minutes: float | None = Field(28.0, gt=0)
@@ -77,6 +80,12 @@ class TrainConfig(BaseModel):
                 f"{given[0]} lets timing decide what is learned, which train.mode = 'sync' does not; "
                 "unset it, or set train.mode to 'async' or 'one-step-off'"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _hinted(self) -> Self:
+        if self.hints is not None and self.mode != "sync":
+            raise ValueError(f"train.hints needs train.mode = 'sync', not '{self.mode}': unset it, or change the mode")
         return self
 
     @property

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from agent.trajectory import Key, Trajectory
+from agent.trajectory import Key, Outcome, Trajectory
 from trainers.checkpoint import State
 from trainers.components import Components, Machine, Wave
 from trainers.flow import Flow, Parts
+from trainers.hints import hinted, hopeless, substituted
 from trainers.loop_config import TrainConfig
 from trainers.order import Order, Prompt
 from trainers.protocol import Row
@@ -98,7 +99,7 @@ class Waves:
         kept, scores, replaced = list[Prompt](), list[Scored](), list[Prompt]()
         while len(kept) < config.prompts:
             prompts, frontier = self.run.order.take(frontier, config.prompts - len(kept), state.rests)
-            scored = await self._play(prompts, state.step)
+            scored = await self._helped(prompts, await self._play(prompts, state.step), state.step)
             for index, (prompt, dead) in enumerate(zip(prompts, scored.dead, strict=True)):
                 if dead and len(replaced) < (config.fill or 0):
                     replaced.append(prompt)
@@ -119,6 +120,26 @@ class Waves:
         ]
         played = await self.scheduler.play(requests, run.shelf, run.opened, run.config.wave)
         return score(played, group, run.components.scorer)
+
+    async def _helped(self, prompts: Sequence[Prompt], scored: Scored, step: int) -> Scored:
+        """Groups that nobody solved, with an episode that was given a hint where one helped."""
+        run, groups = self.run, list(scored.groups)
+        for level in range(1, (run.config.hints or 0) + 1):
+            stuck = [index for index, group in enumerate(groups) if hopeless(group)]
+            requests = [
+                Request(
+                    hinted(run.components.train[prompts[index].task], level),
+                    Key(seed=run.seed, step=step, prompt=prompts[index].ordinal, sample=run.config.group + level - 1),
+                )
+                for index in stuck
+            ]
+            played = await self.scheduler.play(requests, run.shelf, run.opened, run.config.wave)
+            for index, trajectory in zip(stuck, played, strict=True):
+                if trajectory.outcome is Outcome.TESTS_PASS:
+                    groups[index] = substituted(groups[index], trajectory)
+        if groups == list(scored.groups):
+            return scored
+        return score([t for group in groups for t in group], run.config.group, run.components.scorer)
 
     async def update(self, rows: Sequence[Row]) -> dict[str, float]:
         """In this thread: nothing else runs."""
