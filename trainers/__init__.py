@@ -1,7 +1,10 @@
 """Training: episodes in waves, credit to rows, rows to weights, and a run that survives a kill.
 
     loop        one run: evaluate, warm start, evaluate, policy-gradient steps until the budget, evaluate, summary
-    scheduler   plays lists of episodes in fixed waves; ``player`` plays one, ``shelf`` keeps the finished ones
+    sources     where a step's groups come from: ``scheduler`` plays them in fixed waves, ``flow`` keeps them in flight
+                over updates as ``admission`` allows (``simulate`` does so on a fake clock)
+    player      plays one episode, ``shelf`` keeps the finished ones, ``hints`` helps groups that nobody solved
+    ranks       several processes that learn as one; ``plan`` and ``shapes`` say what a run will need
     engines     what samples; ``losses`` what is descended; ``model``, ``attention``, ``packing`` what both share
     checkpoint, folder, metrics, order      what a run is made of on disk
     statistics, tally, summary, curves, display      what a run showed
