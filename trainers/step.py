@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -22,8 +21,6 @@ class Scored:
 
     groups: tuple[Sequence[Trajectory], ...]
     credits: tuple[Credit, ...]
-    seconds: float = 0.0
-    """Wall time of the whole reward stage."""
 
     @property
     def rows(self) -> list[Row]:
@@ -64,6 +61,8 @@ class Scored:
                 if dead(credit) or not credit.valid[place]:
                     continue
                 for turn, added in zip(one.turns, credit.added(place), strict=True):
+                    if turn.masked:
+                        continue
                     tokens += len(turn.sampled)
                     told += len(turn.sampled) * (added != 0.0)
                     size += len(turn.sampled) * abs(added)
@@ -86,7 +85,5 @@ class Scored:
 
 def score(trajectories: Sequence[Trajectory], size: int, scorer: Scorer) -> Scored:
     """Credit for consecutive groups of ``size`` trajectories."""
-    began = time.perf_counter()
     groups = tuple(trajectories[i : i + size] for i in range(0, len(trajectories), size))
-    credits = tuple(scorer.score(group) for group in groups)
-    return Scored(groups, credits, time.perf_counter() - began)
+    return Scored(groups, tuple(scorer.score(group) for group in groups))

@@ -45,6 +45,13 @@ def test_turn_signal_is_the_share_of_the_losss_tokens_whose_turn_has_turn_credit
     assert seen["turn_size"] == pytest.approx(sum(map(abs, tokens)) / 12)
 
 
+def test_a_turn_whose_tokens_carry_no_loss_is_no_part_of_the_turn_signal() -> None:
+    members = group(*HALF)
+    cut = members[1].turns[1].model_copy(update={"masked": True})
+    members = [members[0], members[1].model_copy(update={"turns": (members[1].turns[0], cut)})]
+    assert score(members, 2, recipe("verpo")).record()["turn_signal"] == 1.0
+
+
 @pytest.mark.parametrize(
     ("name", "members"),
     [("outcome", HALF), ("verpo", (failing("11"), failing("11"))), ("verpo", (failing("10"), {"outcome": "infra"}))],
