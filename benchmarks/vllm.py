@@ -27,7 +27,8 @@ _VERSIONS = (
 def report(ended: Ended, versions: str) -> Iterator[str]:
     """The report's text, in Markdown."""
     yield f"# A real vLLM server, {time.strftime('%Y-%m-%d %H:%M')}\n"
-    yield f"{os.cpu_count()} cores, no GPU. Server: {versions}. `make test-vllm`.\n"
+    load = os.getloadavg()[0]
+    yield f"{os.cpu_count()} cores (load {load:.0f} at the end), no GPU. Server: {versions}. `make test-vllm`.\n"
     yield f"{'FAILED' if ended.failed else 'Passed'} in {ended.seconds:.0f} s.\n"
     yield "".join(f"    {line}\n" for line in ended.output.split("\n") if line.strip())
 
