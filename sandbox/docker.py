@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from sandbox import owner, toolbox
 from sandbox.attach import Attached, attach
-from sandbox.engine import boundary, connect
+from sandbox.engine import EngineAway, boundary, connect
 from sandbox.images import usable_image
 from sandbox.inside import HOME, SITE, settings
 from sandbox.proofs import Prover
@@ -40,6 +40,8 @@ LABEL = "repodojo"
 USER = 1000
 STARTS, THREADS = 3, 8
 OPEN_FILES = 1024
+OUTAGE_S, OUTAGE_STEP_S = 60.0, 1.0
+"""Patience with an engine that is being restarted, and the pause between two questions, in seconds."""
 TASK_HEAD = 8
 """Bytes of the length in front of a task."""
 PROGRAM = f"import sys; sys.path.insert(0, '{toolbox.MOUNT}/core'); from sandbox.boot import main; main()"
@@ -92,6 +94,8 @@ class DockerBackend:
         self._refills: set[asyncio.Task[None]] = set()
         self._open: set[RemoteSandbox] = set()
         self._closed = False
+        self._left: set[str] = set()
+        """Containers that could not be removed: the engine did not answer."""
 
     async def open(self, spec: Spec) -> Sandbox:
         """A fresh sandbox. Raises :class:`SandboxError`."""
@@ -133,6 +137,10 @@ class DockerBackend:
         await asyncio.gather(*(sandbox.close() for sandbox in list(self._open)))
         spare, self._warm = self._warm, []
         await asyncio.gather(*(self._remove(container) for _, container in spare))
+        left, self._left = self._left, set()
+        with contextlib.suppress(SandboxError):
+            for container in left:
+                await self._patiently(lambda container=container: remove(self._engine(), container))
         self._threads.shutdown(wait=False)
 
     # -- start-up -----------------------------------------------------------------------------------------------------
@@ -161,7 +169,7 @@ class DockerBackend:
 
     async def _start(self, key: Key) -> Container:
         async with self._starts:
-            work = asyncio.ensure_future(self._call(lambda: self._create(key)))
+            work = asyncio.ensure_future(self._patiently(lambda: self._create(key)))
             try:
                 made, raw = await asyncio.shield(work)
             except asyncio.CancelledError:
@@ -180,7 +188,9 @@ class DockerBackend:
                 raw = attach(client, made)
                 client.api.start(made)
             except BaseException:
+                self._left.add(made)
                 remove(client, made)
+                self._left.discard(made)
                 raise
             return made, raw
 
@@ -235,7 +245,10 @@ class DockerBackend:
 
     async def _remove(self, container: Container) -> None:
         await container.streams.close()
-        await self._call(lambda: remove(self._engine(), container.id))
+        try:
+            await self._call(lambda: remove(self._engine(), container.id))
+        except EngineAway:
+            self._left.add(container.id)
 
     def _why(self, container: str) -> str:
         """Why a container ended, as the engine tells it."""
@@ -248,6 +261,17 @@ class DockerBackend:
     def _engine(self) -> docker.DockerClient:
         assert self._client is not None
         return self._client
+
+    async def _patiently[T](self, function: Callable[[], T]) -> T:
+        """A call that outlives a restart of the engine. Raises :class:`SandboxError` when it stays away."""
+        end = asyncio.get_running_loop().time() + OUTAGE_S
+        while True:
+            try:
+                return await self._call(function)
+            except EngineAway:
+                if asyncio.get_running_loop().time() > end:
+                    raise
+                await asyncio.sleep(OUTAGE_STEP_S)
 
     async def _call[T](self, function: Callable[[], T]) -> T:
         """A blocking call in a thread of our own: never more at once than the engine answers well."""
@@ -262,7 +286,7 @@ def remove(client: docker.DockerClient, container: str) -> None:
     """Kill and remove; one that is gone or going is no error."""
     import docker.errors
 
-    with contextlib.suppress(docker.errors.APIError), boundary("Removing a sandbox"):
+    with boundary("Removing a sandbox"), contextlib.suppress(docker.errors.APIError):
         client.api.remove_container(container, force=True, v=True)
 
 

@@ -88,6 +88,10 @@ def sentence(error: BaseException) -> str:
     return (text or type(error).__name__)[:300].rstrip(".")
 
 
+class EngineAway(SandboxError):
+    """The engine does not answer now; it may be starting again."""
+
+
 @contextmanager
 def boundary(doing: str) -> Generator[None, Any, None]:
     """The one trust boundary to the engine: whatever the SDK raises leaves as :class:`SandboxError`."""
@@ -99,6 +103,6 @@ def boundary(doing: str) -> Generator[None, Any, None]:
     except docker.errors.ImageNotFound as error:
         raise SandboxError(f"{doing}: {sentence(error)}. Make an image with: dojo images build.") from error
     except requests.exceptions.RequestException as error:
-        raise SandboxError(f"{doing}: the Docker engine does not answer ({sentence(error)}): {WAY_OUT}.") from error
+        raise EngineAway(f"{doing}: the Docker engine does not answer ({sentence(error)}): {WAY_OUT}.") from error
     except (docker.errors.DockerException, OSError) as error:
         raise SandboxError(f"{doing}: {sentence(error)}.") from error

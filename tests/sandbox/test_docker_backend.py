@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sandbox import owner
-from sandbox.docker import LABEL, DockerBackend, reap
+from sandbox.docker import LABEL, DockerBackend, reap, remove
 from sandbox.engine import connect
 from sandbox.images import HOSTILE, build, list_images, unusable, usable_image
 from sandbox.protocol import Limits, Sandbox, SandboxError, Spec
@@ -215,6 +215,18 @@ def _open_error(tree: Path) -> str:
     with pytest.raises(SandboxError) as caught:
         with_sandbox(Spec(tree=tree), lambda sandbox: sandbox.manifest())
     return str(caught.value)
+
+
+@pytest.mark.docker
+def test_a_container_that_somebody_else_removed_is_closed_without_an_error(tree: Path) -> None:
+    async def lose(sandbox: Sandbox) -> None:
+        (container,) = ours()
+        await asyncio.to_thread(lambda: connect().api.remove_container(container, force=True))
+        remove(connect(), container)
+        await sandbox.close()
+
+    with_sandbox(Spec(tree=tree), lose)
+    assert ours() == set()
 
 
 @pytest.mark.docker
