@@ -1,19 +1,17 @@
 """Sandboxes: from a request to the first action, and the round trip of one action.
 
-The yardstick for the round trip is what an agent without a tool server would do: ``docker exec`` of ``sh -c true`` in
-the container of the same sandbox image, in turns with ours.
+What neighbours do with containers is measured beside ours in :mod:`benchmarks.speed.containers`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import subprocess
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from benchmarks.speed.measure import Measured, ratio, timed
+from benchmarks.speed import containers
+from benchmarks.speed.measure import Measured, timed
 from sandbox.protocol import Backend, Spec
 
 ACTIONS = 30
@@ -34,8 +32,7 @@ async def measure(runs: int) -> list[Measured]:
         from sandbox.docker import DockerBackend
 
         docker = await backend_figures(DockerBackend(), tree, runs)
-        execs, steps = await _against_exec(DockerBackend(), tree, runs)
-        return [*found, *docker, execs, steps, ratio("round trip: docker exec / ours", execs, steps)]
+        return [*found, *docker, *await containers.measure(tree, runs)]
 
 
 async def backend_figures(backend: Backend, tree: Path, runs: int) -> list[Measured]:
@@ -69,28 +66,3 @@ async def _first_action(backend: Backend, tree: Path) -> float:
 async def _times(action: Callable[[], Awaitable[object]]) -> None:
     for _ in range(ACTIONS):
         await action()
-
-
-async def _against_exec(backend: Backend, tree: Path, runs: int) -> tuple[Measured, Measured]:
-    """``docker exec`` and our round trip, in turns."""
-    from sandbox.images import usable_image
-
-    image = usable_image()
-    start = ["docker", "run", "-d", "--rm", "--network", "none", str(image), "sleep", "600"]
-    container = (await asyncio.to_thread(_output, start)).strip()
-    sandbox = await backend.open(Spec(tree=tree))
-    execs, trips = list[float](), list[float]()
-    try:
-        for _ in range(max(runs, 5)):
-            command = ["docker", "exec", container, "sh", "-c", "true"]
-            execs.append(1e3 * await timed(lambda: asyncio.to_thread(_output, command)))  # noqa: B023
-            trips.append(1e3 * await timed(lambda: sandbox.run("true")))
-    finally:
-        await sandbox.close()
-        await backend.close()
-        await asyncio.to_thread(_output, ["docker", "rm", "-f", container])
-    return Measured("docker exec of one action", "ms", tuple(execs)), Measured("in turns: ours", "ms", tuple(trips))
-
-
-def _output(command: Sequence[str]) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
