@@ -52,7 +52,8 @@ async def _measure(profile: Profile, timeout: float) -> dict[str, Any]:
             took = time.monotonic() - began
             return {
                 "version": assemble.server_info(session, session.host)["version"],
-                "capabilities": bundle["capabilities"],
+                # Some servers register what they are pulled for later, or not at all, and answer.
+                "capabilities": {**bundle["capabilities"], "pullDiagnostics": profile.diagnostics == "pull"},
                 "cold_start_s": round(took, 2),
                 "problem": bundle["error"]["message"] if bundle["error"] else None,
             }

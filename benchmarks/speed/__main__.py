@@ -10,13 +10,13 @@ import platform
 import sys
 from collections.abc import Callable, Iterable
 
-from benchmarks.speed import agents, episodes, overlap, rewards, sandboxes, tokens, update, yardstick
-from benchmarks.speed.measure import Measured
+from benchmarks.speed import agents, episodes, lanser, overlap, rewards, sandboxes, tokens, update, yardstick
+from benchmarks.speed.measure import Measured, Unmeasured
 from sandbox.protocol import SandboxError
 from sandbox.task import TaskError
 from trainers.tokenizer import ModelError
 
-PARTS = ("agents", "sandboxes", "episodes", "tokens", "prefix", "update", "overlap", "trl", "rewards")
+PARTS = ("agents", "lanser", "sandboxes", "episodes", "tokens", "prefix", "update", "overlap", "trl", "rewards")
 
 
 def main() -> int:
@@ -49,19 +49,20 @@ def machine() -> str:
 
 def _part(name: str, options: argparse.Namespace) -> Iterable[Measured]:
     measures: dict[str, Callable[[], list[Measured]]] = {
+        "lanser": lambda: lanser.measure(options.runs),
         "agents": lambda: asyncio.run(agents.measure(options.runs)),
         "sandboxes": lambda: asyncio.run(sandboxes.measure(options.runs)),
         "episodes": lambda: _episodes(options.runs, options.tasks),
         "tokens": lambda: _tokens(options.runs, options.threads),
-        "prefix": lambda: _prefix(options.runs, options.threads),
         "update": lambda: update.measure(options.runs),
         "overlap": lambda: overlap.measure(options.runs),
         "trl": lambda: yardstick.measure(options.runs),
         "rewards": lambda: rewards.measure(options.runs),
+        "prefix": lambda: _prefix(options.runs, options.threads),
     }
     try:
         return measures[name]()
-    except (SandboxError, TaskError, ModelError) as error:
+    except (SandboxError, TaskError, ModelError, Unmeasured) as error:
         return [Measured(name, "", note=" ".join(str(error).split()))]
 
 

@@ -9,6 +9,10 @@ from statistics import median
 from typing import Any
 
 
+class Unmeasured(Exception):
+    """Something that is measured did not do its work; one sentence."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """A quantity with its runs, or the reason why it was not measured."""

@@ -77,7 +77,8 @@ def moved(text: str, symbol: Symbol, dice: random.Random) -> str:
     """Behind another function of the same parent, or down the file where there is none."""
     before, mine, after = cut(text, symbol)
     rest = "\n".join([*before, *after])
-    siblings = [other for other in functions(rest) if other.parents == symbol.parents and other.span[3] > 0]
+    alike = (other for other in functions(rest) if other.span[1] == symbol.span[1] and other.span[3] > 0)
+    siblings = [other for other in alike if other.parents == symbol.parents]
     if not siblings:
         return "\n".join([*["# moved down"] * dice.randrange(1, 40), *before, *mine, *after])
     above, other, below = cut(rest, dice.choice(siblings))
