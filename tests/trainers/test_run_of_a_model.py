@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,16 @@ def test_an_interrupted_run_of_a_model_ends_bit_for_bit_as_one_that_was_not(
     steady = [[{k: v for k, v in r.items() if k != "timing"} for r in read(f / "metrics.jsonl")] for f in (calm, torn)]
     assert steady[0] == steady[1]
     assert _weights(calm) == _weights(torn)
+
+
+def test_a_model_learns_while_its_episodes_stay_in_flight(tmp_path: Path, prepared: tuple[Prepared, ...]) -> None:
+    given = {**SETTINGS.train.model_dump(exclude_none=True), "mode": "async", "staleness": 2, "steps": 4, "wave": 8}
+    flying = replace(SETTINGS, train=TrainConfig.model_validate(given))
+    found = train(parts(prepared, lambda _: False), flying, tmp_path / "run", False, Console(quiet=True))
+    steps = [record for record in read(tmp_path / "run/metrics.jsonl") if record["kind"] == "grpo"]
+    assert found["training"]["updates"] == len(steps) == 4
+    assert all(step["staleness"]["max"] <= 2 for step in steps)
+    assert any(step["staleness"]["max"] > 0 for step in steps), "nothing was in flight over an update"
 
 
 def _kinds(error: BaseException) -> set[type[BaseException]]:
