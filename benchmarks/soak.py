@@ -1,7 +1,9 @@
 """``make soak``: what is too long for ``make test``, with a dated report under ``docs/reports/``.
 
-Three parts: the tests marked ``slow``, every shipped task through the real grader (gold 1, empty 0), and the speed
-measurements. The report says what was run, on what, and how it ended; a part that fails is in it and in the exit code.
+The tests marked ``slow``, every shipped task and release pair through the real grader (gold 1, empty 0), 64 sandboxes
+at once for ``SOAK_MINUTES``, ``SOAK_EPISODES`` episodes with faults, and the speed measurements. The report says what
+was run, on what, and how it ended; a part that fails, or that needs a docker engine which is not there, is in it and in
+the exit code.
 """
 
 from __future__ import annotations
@@ -47,8 +49,17 @@ def parts() -> tuple[Part, ...]:
         Part("slow tests", (python, "-m", "pytest", "-q", "-m", "slow"), fine=(0, 5)),
         Part("starter tasks", (dojo, "tasks", "validate", "starter")),
         Part("standard tasks", (dojo, "tasks", "validate", "standard")),
+        Part("release pairs", (dojo, "tasks", "validate", "release-pairs", "--json")),
+        Part("load", (python, "-m", "benchmarks.load", "--minutes", os.environ.get("SOAK_MINUTES", "15"))),
+        Part("chaos", (python, "-m", "benchmarks.chaos", *_chaos())),
         Part("speed", (python, "-m", "benchmarks.speed")),
     )
+
+
+def _chaos() -> tuple[str, ...]:
+    """``SOAK_EPISODES``: how many; ``SOAK_RESTART``: the command that restarts the engine, where that may be done."""
+    restart = os.environ.get("SOAK_RESTART", "")
+    return ("--episodes", os.environ.get("SOAK_EPISODES", "500"), *(("--restart", restart) if restart else ()))
 
 
 def run(part: Part, keep: int = TAIL) -> Ended:
