@@ -39,10 +39,10 @@ test-vllm: model ## the vLLM engine against a real server (Python 3.11; makes an
 	@$(BIN)/python -m benchmarks.vllm
 
 soak: model ## full counts, load and chaos; writes a dated report under docs/reports/
-	@$(BIN)/python -m benchmarks.soak
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 bench: model ## speed, as ratios measured in one run
-	@$(BIN)/python -m benchmarks.speed
+	@$(BIN)/python -m benchmarks.speed $(ARGS)
 
 lint: $(STAMP) ## ruff, the strict type checker, the floor test
 	@$(BIN)/ruff check .

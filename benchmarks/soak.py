@@ -8,6 +8,7 @@ the exit code.
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import subprocess
@@ -77,7 +78,9 @@ def run(part: Part, keep: int = TAIL) -> Ended:
 def report(ended: Sequence[Ended]) -> Iterator[str]:
     """The report's text, in Markdown."""
     yield f"# Soak of {time.strftime('%Y-%m-%d %H:%M')}\n"
-    yield f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores. `make soak`.\n"
+    yield f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores.\n"
+    left = [part.name for part in parts() if part.name not in {one.part.name for one in ended}]
+    yield f"Not run this time: {', '.join(left)}.\n" if left else "Every part of `make soak`.\n"
     for one in ended:
         mark = "FAILED" if one.failed else "passed"
         yield f"## {one.part.name}: {mark} ({one.seconds:.0f} s, exit {one.code})\n"
@@ -86,8 +89,11 @@ def report(ended: Sequence[Ended]) -> Iterator[str]:
 
 
 def main() -> int:
-    """Run every part, write the report, and say where it is; 1 when a part failed."""
-    ended = [run(part) for part in parts()]
+    """Run every part, or those named, write the report, and say where it is; 1 when a part failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
+    parser.add_argument("--only", choices=[part.name for part in parts()], action="append", help="only this part")
+    only = parser.parse_args().only
+    ended = [run(part) for part in parts() if not only or part.name in only]
     REPORTS.mkdir(parents=True, exist_ok=True)
     file = REPORTS / f"soak-{time.strftime('%Y%m%d-%H%M')}.md"
     file.write_text("\n".join(report(ended)))
