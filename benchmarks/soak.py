@@ -3,7 +3,7 @@
 The tests marked ``slow``, every shipped task and release pair through the real grader (gold 1, empty 0), 64 sandboxes
 at once for ``SOAK_MINUTES``, ``SOAK_EPISODES`` episodes with faults, and the speed measurements. The report says what
 was run, on what, and how it ended; a part that fails, or that needs a docker engine which is not there, is in it and in
-the exit code.
+the exit code. ``--only PART`` runs some of the parts; the report names those that it left out.
 """
 
 from __future__ import annotations
