@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from pathlib import Path
@@ -67,7 +68,8 @@ def tally(facts: Mapping[str, Any]) -> Iterable[str]:
     total = f"{counts['error']} errors, {counts['warning']} warnings in {facts['targets']['count']} files"
     yield total + (f" ({facts['suppressed']} suppressed)" if facts["suppressed"] else "")
     if facts.get("new") is not None:
-        yield f"{len(facts['new'])} new against {facts['base']}"
+        new = Counter(item["severity"] for item in facts["new"] if not item["suppressed"])
+        yield f"new against {facts['base']}: {new['error']} errors, {new['warning']} warnings"
 
 
 def outcome(edits: Mapping[str, Any]) -> str:
