@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from agent.policy import Sampled
+from agent.policy import Policy, Sampled
 from agent.trajectory import Key
 from benchmarks.speed.measure import Clock, Measured, rate
-from trainers.components import Machine
+from trainers.components import Machine, Wave
 from trainers.protocol import Row
 
 GROUP, PROMPT, NEW = 8, 240, 48
@@ -52,13 +52,19 @@ async def _sample(machine: Machine, runs: int) -> tuple[list[Clock], list[list[R
         keys = [Key(seed=0, step=run, prompt=prompt, sample=s) for prompt in (0, 1) for s in range(GROUP)]
         wave = machine.wave(len(keys), 1.0) if machine.wave else None
         policy = wave.policy if wave else machine.engine.policy(temperature=1.0)
-        samples = await asyncio.gather(*(policy.sample(_prompt(key), key, 0, NEW) for key in keys))
+        samples = await asyncio.gather(*(_turn(policy, key, wave) for key in keys))
         seconds.append(began.since())
-        for key in keys if wave else ():
-            assert wave is not None
-            wave.leave(key)
         rows.append([_row(key, sample) for key, sample in zip(keys, samples, strict=True)])
     return seconds, rows
+
+
+async def _turn(policy: Policy, key: Key, wave: Wave | None) -> Sampled:
+    """The only turn of an episode; a wave waits for whoever does not say that it ended."""
+    try:
+        return await policy.sample(_prompt(key), key, 0, NEW)
+    finally:
+        if wave:
+            wave.leave(key)
 
 
 def _prompt(key: Key) -> Sequence[int]:
