@@ -94,17 +94,26 @@ def _walls(folder: Path, box: Path, site: str) -> dict[str, list[str]]:
     return {"readable": [*READABLE, str(box), site, sys.base_prefix], "writable": [str(folder), *devices]}
 
 
+BUBBLEWRAP = [
+    "bwrap",
+    "--unshare-all",
+    "--unshare-user",
+    "--die-with-parent",
+    "--new-session",
+    "--as-pid-1",
+    "--clearenv",
+]
+"""Namespaces of its own for everything; it ends with us, and nothing of our environment enters."""
+PRIVATE = [
+    *["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", "--tmpfs", "/dev/shm", "--tmpfs", "/tmp"],
+    *f"--dir {HOME} --dir /run --dir /root".split(),
+]
+"""What a sandbox has for itself, empty or virtual."""
+
+
 def bubblewrap(workspace: Path, box: Path, spec: Spec) -> list[str]:
     """The command that starts the tool server within bubblewrap's walls, as process 1."""
-    command = [
-        "bwrap",
-        "--unshare-all",
-        "--unshare-user",
-        "--die-with-parent",
-        "--new-session",
-        "--as-pid-1",
-        "--clearenv",
-    ]
+    command = [*BUBBLEWRAP]
     command += ["--uid", str(jail.USER), "--gid", str(jail.USER), "--hostname", "sandbox", "--cap-drop", "ALL"]
     for name in jail.SYSTEM:
         path = Path("/", name)
@@ -114,24 +123,7 @@ def bubblewrap(workspace: Path, box: Path, spec: Spec) -> list[str]:
             command += ["--ro-bind", str(path), str(path)]
     for name in jail.ETC:
         command += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-    command += [
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-        "--remount-ro",
-        "/dev",
-        "--tmpfs",
-        "/dev/shm",
-        "--tmpfs",
-        "/tmp",
-        "--dir",
-        HOME,
-        "--dir",
-        "/run",
-        "--dir",
-        "/root",
-    ]
+    command += PRIVATE
     command += ["--ro-bind", str(box), MOUNT, "--bind", str(workspace), WORKSPACE, "--chdir", WORKSPACE]
     command += ["--ro-bind", str(spec.site.resolve()), SITE] if spec.site else []
     return [*command, "--remount-ro", "/", "--", *COMMAND, json.dumps(settings(spec))]

@@ -28,7 +28,6 @@ from trainers.engines.vllm import VllmEngine
 from trainers.engines.vllm_api import HOW, Api, Draw
 from trainers.errors import TrainingError
 from trainers.model import Model, load
-from trainers.protocol import Engine
 from trainers.sampler import folder
 from trainers.sync import export
 from trainers.sync.publish import Publisher, SyncedLearner
@@ -74,11 +73,10 @@ def served_machine(
         if engine.sync == "lora":
             publisher.publish()  # a server that loads no adapters is found out now
     except BaseException:
-        while closing:
-            closing.pop()()
+        _close(closing)
         raise
-    sampling: Engine = Recording(served, engine.record) if engine.record else served
-    return Machine(sampling, SyncedLearner(made if made.ranks.size == 1 else RankedLearner(made), publisher))
+    learning = made if made.ranks.size == 1 else RankedLearner(made)
+    return Machine(Recording(served, engine.record) if engine.record else served, SyncedLearner(learning, publisher))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +126,12 @@ def _flags(engine: VllmConfig, optim: OptimConfig) -> list[str]:
     if engine.sync == "transfer":
         return ["--weight-transfer-config", json.dumps({"backend": engine.backend})]
     return []
+
+
+def _close(closing: list[Callable[[], object]]) -> None:
+    """End what was started, the last first."""
+    while closing:
+        closing.pop()()
 
 
 def _engine(engine: VllmConfig, url: str, loaded: Model, closing: list[Callable[[], object]]) -> VllmEngine:
