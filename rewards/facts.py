@@ -129,7 +129,10 @@ def _order(member: Member, names: Sequence[str]) -> list[int] | None:
 def _row(member: Member, turn: int, order: Sequence[int] | None) -> str:
     digits = member.source.turns[turn].facts.tests
     if digits is None:
-        raise RewardError(f"{member.name}, turn {turn}: the attempt was not graded; turn shadow grading on")
+        raise RewardError(
+            f"{member.name}, turn {turn}: the attempt was not graded; record the run with --agent.shadow on, "
+            "or take a recipe without test vectors"
+        )
     if len(digits) != len(member.source.tests):
         raise RewardError(f"{member.name}, turn {turn}: {len(digits)} grades of {len(member.source.tests)} tests")
     return digits if order is None else "".join(digits[place] for place in order)
