@@ -81,7 +81,7 @@ def memory_mb(kinds: Mapping[str, str]) -> dict[str, list[float]]:
     client = connect()
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for container, kind in list(kinds.items()):
-        with contextlib.suppress(docker.errors.APIError):  # closed meanwhile
+        with contextlib.suppress(docker.errors.APIError, ValueError):  # closed meanwhile: an error, or an empty answer
             usage = client.api.stats(container, stream=False, one_shot=True)["memory_stats"]
             if "usage" in usage:
                 found[kind].append((usage["usage"] - usage["stats"].get("inactive_file", 0)) / 2**20)
