@@ -9,7 +9,8 @@ from agent.store import Store
 from agent.trajectory import Outcome, Trajectory
 from dojo.config import Config
 from dojo.errors import UserError
-from dojo.verbs import say, stored
+from dojo.tell import say
+from dojo.verbs import stored
 
 
 def sft(config: Config, sources: Sequence[Path], outcomes: Sequence[str], per_task: int, out: Path) -> None:

@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from agent.policy import Policy
 from agent.store import Store
-from agent.trajectory import Key, Trajectory
+from agent.trajectory import Trajectory
 from dojo import build, scale
 from dojo.config import Config, explain
 from dojo.errors import UserError
+from dojo.rollout import Rollout
+from dojo.tell import say
 from rewards.config import RewardConfig
 from rewards.recipe import Recipe
 from sandbox.task import Task
 from trainers import tally
 
-AT_ONCE = 4
-"""Scripted episodes played at the same time."""
 RUN_FILES = ("trajectories.jsonl", "evals-before.jsonl", "evals-warm.jsonl", "evals-after.jsonl")
-
-
-def say(line: str) -> None:
-    """Tell a person, apart from the result."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def train(config: Config, resume: Path | None, out: Path, name: str) -> None:
@@ -68,7 +61,7 @@ def rollout(
     """Play, grade and print episodes."""
     rows = [task for part in build.load_rows(config.tasks) for task in part]
     tasks = _named(rows, names) if names else [task for task in rows if task.split == split][:limit]
-    played = _play(config, policy, tasks, samples, out, _line if not as_json else _json_line)
+    played = Rollout(config, policy, tasks, samples, out, _line if not as_json else _json_line).play()
     if not as_json:
         say(_rates(played))
 
@@ -76,7 +69,7 @@ def rollout(
 def evaluate(config: Config, policy: str, out: Path | None, as_json: bool) -> None:
     """Play the held-out tasks and print the four rates with their intervals."""
     _, heldout = build.load_rows(config.tasks)
-    played = _play(config, policy, heldout, config.eval.samples, out, lambda _: None)
+    played = Rollout(config, policy, heldout, config.eval.samples, out).play()
     estimates = tally.estimates(played)
     if as_json:
         infra = tally.shares(tally.counts(played)).get("infra", 0.0)
@@ -85,104 +78,6 @@ def evaluate(config: Config, policy: str, out: Path | None, as_json: bool) -> No
     else:
         for name, estimate in estimates.items():
             print(f"{name:12} {estimate}")
-
-
-def _play(
-    config: Config,
-    policy: str,
-    tasks: Sequence[Task],
-    samples: int,
-    out: Path | None,
-    show: Callable[[Trajectory], None],
-) -> list[Trajectory]:
-    if not tasks:
-        raise UserError(
-            "no task is left after tasks.rows, tasks.level and the split; 'dojo tasks list' shows what there is"
-        )
-    play = _play_scripted if policy.startswith("scripted:") else _play_model
-    return asyncio.run(play(config, policy, tasks, samples, out, show))
-
-
-async def _play_scripted(
-    config: Config,
-    policy: str,
-    tasks: Sequence[Task],
-    samples: int,
-    out: Path | None,
-    show: Callable[[Trajectory], None],
-) -> list[Trajectory]:
-    from agent.scripted import scripted
-
-    player, store = build.episode_player(config, say), Store(out) if out else None
-    source = player.scaffold.source
-    room = asyncio.Semaphore(AT_ONCE)
-
-    async def one(task: Task, key: Key) -> Trajectory:
-        async with room:
-            prepared = await asyncio.to_thread(source.prepare, task)
-            double: Policy = scripted(policy.partition(":")[2], prepared, config.agent)
-            done = await player.play(task, double, key, lambda: None)
-        if store:
-            store.append(done)
-        show(done)
-        return done
-
-    try:
-        keys = ((task, ordinal, sample) for ordinal, task in enumerate(tasks) for sample in range(samples))
-        return await asyncio.gather(
-            *(one(task, Key(seed=config.seed, step=-1, prompt=i, sample=k)) for task, i, k in keys)
-        )
-    finally:
-        await player.close()
-
-
-async def _play_model(
-    config: Config,
-    policy: str,
-    tasks: Sequence[Task],
-    samples: int,
-    out: Path | None,
-    show: Callable[[Trajectory], None],
-) -> list[Trajectory]:
-    import tempfile
-
-    from trainers.display import Display
-    from trainers.engines.pairs import check_sampling
-    from trainers.evaluate import evaluate as run_evaluation
-    from trainers.scheduler import Scheduler
-
-    check_sampling(config.engine, config.model)
-    with tempfile.TemporaryDirectory(prefix="repodojo-") as scratch:
-        player = build.episode_player(config, say)
-        machine = build.machine(config, Path(scratch) / "vllm.log")
-        try:
-            _weights(machine.learner, policy)
-            with Display(Path(scratch) / "log.txt") as display:
-                scheduler = Scheduler(player, config.train, display)
-                settings = config.eval.model_copy(
-                    update={"samples": samples, "wave": samples * max(1, config.eval.wave // samples)}
-                )
-                path = out or Path(scratch) / "played.jsonl"
-                played = await run_evaluation(scheduler, machine, tasks, config.seed, settings, path)
-        finally:
-            await player.close()
-            machine.engine.close()
-    for trajectory in played:
-        show(trajectory)
-    return played
-
-
-def _weights(learner: Any, policy: str) -> None:
-    """Load a checkpoint or the newest of a run; ``model`` keeps the weights as they come."""
-    from trainers import checkpoint
-
-    if policy == "model":
-        return
-    folder = Path(policy)
-    found = folder if (folder / "state.json").is_file() else checkpoint.latest(folder)
-    if found is None:
-        raise UserError(f"'{policy}' is neither model, scripted:NAME, a run folder with a checkpoint, nor a checkpoint")
-    learner.load(found)
 
 
 def _named(rows: Sequence[Task], names: Sequence[str]) -> list[Task]:
