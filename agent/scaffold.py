@@ -31,6 +31,8 @@ from sandbox.task import Failure, Prepared, Status, Task, TaskError, TaskSource,
 
 BASH_S = 10.0
 """Seconds that the look for bash may take."""
+GRADINGS = 3
+"""Gradings of one patch before it is known whose fault their failing is."""
 
 
 @dataclass(slots=True)
@@ -112,18 +114,19 @@ class Scaffold:
     async def _verdict(self, prepared: Prepared, patch: str) -> dict[str, Any]:
         """The verdict, and whose fault it is that there is none.
 
-        A grading that fails twice while that of the untouched tree works is broken by the patch: the tests have failed.
+        A patch breaks its grading when the same cause ends it every time, also after the untouched tree was graded
+        meanwhile: then the tests have failed. Anything less is infrastructure, and no grade.
         """
-        verdict = await self.grader(prepared, patch)
-        if verdict.status is Status.INFRA:
+        causes: set[str] = set()
+        works, verdict = False, Verdict(status=Status.INFRA)
+        for left in reversed(range(GRADINGS)):
+            if not left:
+                works = (await self.grader(prepared, "")).status is not Status.INFRA
             verdict = await self.grader(prepared, patch)
-        if verdict.status is not Status.INFRA or (await self.grader(prepared, "")).status is Status.INFRA:
-            return {"verdict": verdict}
-        task = prepared.task
-        detail = f"the patch breaks its grading: {verdict.detail}"
-        results = dict.fromkeys((*task.FAIL_TO_PASS, *task.PASS_TO_PASS), False)
-        failed = Verdict(status=Status.FAILED, results=results, detail=detail)
-        return {"verdict": failed, "failure": Failure.POLICY, "detail": detail}
+            if verdict.status is not Status.INFRA:
+                return {"verdict": verdict}
+            causes.add(verdict.detail)
+        return _broken_by(prepared.task, verdict) if works and len(causes) == 1 else {"verdict": verdict}
 
     async def play_with_retries(
         self, task: Task, policy: Policy, key: Key, sampled: Callable[[], None] = lambda: None
@@ -189,6 +192,14 @@ class Scaffold:
         tracker = Tracker(prepared, sandbox, self._lab, self._attempts.get(key))
         web = Web(self.config.web_endpoint, offline=not self.online)
         return Episode(policy, prepared, sandbox, key, self.config, loaded, form, tracker, recorded, web)
+
+
+def _broken_by(task: Task, verdict: Verdict) -> dict[str, Any]:
+    """What is recorded of a patch that breaks its grading: no listed test passes."""
+    detail = f"the patch breaks its grading: {verdict.detail}"
+    results = dict.fromkeys((*task.FAIL_TO_PASS, *task.PASS_TO_PASS), False)
+    failed = Verdict(status=Status.FAILED, results=results, detail=detail)
+    return {"verdict": failed, "failure": Failure.POLICY, "detail": detail}
 
 
 def _failed(task: Task, policy: Policy, key: Key, fault: Fault) -> Trajectory:

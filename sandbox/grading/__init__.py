@@ -13,7 +13,7 @@ ones fail.
 * ``tree``, ``diff``, ``patch``, ``gitformat``: trees as values, the patch between two, and its application.
 * ``paths``, ``flags``: what a patch may touch, and what is suspicious about it.
 * ``command``, ``plugin``: the run of the tests as plain data, and what runs inside.
-* ``graded``, ``grade``, ``shadow``: the tree that is graded, the recipe, and the recipe for trees on the way.
+* ``graded``, ``scratch``, ``grade``, ``shadow``: the tree that is graded, its folder, the recipe, its vectors.
 """
 
 from sandbox.grading.diff import diff as diff
@@ -22,4 +22,3 @@ from sandbox.grading.grade import grade as grade
 from sandbox.grading.grade import survey as survey
 from sandbox.grading.patch import PatchError as PatchError
 from sandbox.grading.patch import apply as apply
-from sandbox.grading.shadow import ShadowGrader as ShadowGrader

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shlex
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from sandbox.grading.command import KEPT, Forged, Report, TestRun, read_report, 
 from sandbox.grading.graded import Graded, Refused, config_name, graded
 from sandbox.grading.oracle import contradictions
 from sandbox.grading.patch import PatchError, UnsafePath, apply, parse
+from sandbox.grading.scratch import scratch
 from sandbox.grading.tree import frozen_manifest, manifest, read_frozen, write_tree
 from sandbox.protocol import WORKSPACE, Backend, Limits, Sandbox, SandboxError, Spec, tree_hash
 from sandbox.task import Prepared, Status, Task, Verdict
@@ -92,8 +92,8 @@ async def _once(
     prepared: Prepared, what: Graded, backend: Backend, timeout_s: float, limits: Limits, oracle: bool
 ) -> Report | Verdict:
     """Open a fresh sandbox on the graded tree, run the tests there, ask the task's oracle, close it."""
-    with tempfile.TemporaryDirectory(prefix="repodojo-grade-", ignore_cleanup_errors=True) as folder:
-        root = Path(folder) / "tree"
+    with scratch() as folder:
+        root = folder / "tree"
         await asyncio.to_thread(write_tree, what.tree, root)
         spec = Spec(
             tree=root,
@@ -229,7 +229,8 @@ class _Slot:
 class GradeCache:
     """Verdicts by (task, hash of the patched tree): an equal tree is graded once, also when asked for twice at a time.
 
-    What may come out otherwise another time (``INFRA``, ``TIMEOUT``) is not kept.
+    What may come out otherwise another time (``INFRA``, ``TIMEOUT``) is not kept. The empty patch is graded every time:
+    it is asked for to learn whether gradings work now.
     """
 
     def __init__(self) -> None:
@@ -245,6 +246,8 @@ class GradeCache:
         limits: Limits | None = None,
     ) -> Verdict:
         """:func:`grade`, or what it said of the same tree before."""
+        if not patch:
+            return await grade(prepared, patch, backend, timeout_s=timeout_s, limits=limits)
         try:
             key = (prepared.task.instance_id, await asyncio.to_thread(patched_hash, prepared, patch))
         except PatchError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from agent_stage import CHAT, Stage, key, play, says
@@ -60,33 +61,38 @@ def test_an_engine_that_fails_is_asked_again_in_a_fresh_sandbox_and_never_blamed
 
 
 class BrokenGrader(ExactGrader):
-    """No grading works, or none but that of the untouched tree, the first ``times`` times."""
+    """The first gradings of a patch end by these causes; those of the untouched tree work or do not."""
 
-    def __init__(self, times: int, control: bool) -> None:
+    def __init__(self, causes: Sequence[str], control: bool) -> None:
         super().__init__()
-        self.times, self.control = times, control
+        self.causes, self.control = [*causes], control
 
     async def __call__(self, prepared: Prepared, patch: str) -> Verdict:
         if patch == "" and self.control:
             return Verdict(status=Status.FAILED)
-        self.times -= 1
-        if self.times < 0:
-            return await super().__call__(prepared, patch)
-        return Verdict(status=Status.INFRA, detail="no engine")
+        if patch == "" or self.causes:
+            return Verdict(status=Status.INFRA, detail=self.causes.pop(0) if patch else "no engine")
+        return await super().__call__(prepared, patch)
+
+
+OOM, GONE = "out of memory", "the engine does not answer"
 
 
 @pytest.mark.parametrize(
-    ("times", "control", "outcome", "failure"),
+    ("causes", "control", "outcome", "failure"),
     [
-        (1, False, Outcome.TESTS_PASS, None),
-        (99, False, Outcome.INFRA, None),
-        (99, True, Outcome.TESTS_FAIL, Failure.POLICY),
+        ((GONE,), False, Outcome.TESTS_PASS, None),
+        ((GONE, GONE), False, Outcome.TESTS_PASS, None),
+        ((OOM, OOM), True, Outcome.TESTS_PASS, None),
+        ((GONE, GONE, GONE), False, Outcome.INFRA, None),
+        ((OOM, GONE, OOM), True, Outcome.INFRA, None),
+        ((OOM, OOM, OOM), True, Outcome.TESTS_FAIL, Failure.POLICY),
     ],
 )
-def test_a_grading_that_only_this_patch_breaks_has_failed_and_any_other_is_infrastructure(
-    stage: Stage, times: int, control: bool, outcome: Outcome, failure: Failure | None
+def test_only_a_patch_that_breaks_its_grading_each_time_by_the_same_cause_has_failed(
+    stage: Stage, causes: Sequence[str], control: bool, outcome: Outcome, failure: Failure | None
 ) -> None:
-    broken = Stage(stage.prepared, stage.backend, BrokenGrader(times, control))
+    broken = Stage(stage.prepared, stage.backend, BrokenGrader(causes, control))
     trajectory = asyncio.run(broken.play("gold"))
     assert trajectory.outcome is outcome and trajectory.failure is failure
     assert trajectory.digest == trajectory.seal().digest

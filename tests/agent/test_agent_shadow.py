@@ -87,7 +87,7 @@ def test_an_attempt_that_infrastructure_cannot_grade_masks_the_episode(stage: St
 def test_an_attempt_that_breaks_its_own_grading_passes_nothing(stage: Stage):
     scaffold = stage.scaffold(shadow="on", max_turns=1)
     broken, fine = Verdict(status=Status.INFRA, detail="killed"), Verdict(status=Status.FAILED)
-    scaffold.grader = Spoken(broken, broken, fine)
+    scaffold.grader = Spoken(broken, broken, broken, fine)
     done = play(scaffold, stage.prepared, rewrite(WRONG))
     assert done.failure is None and vectors(done) == ["00"]
 

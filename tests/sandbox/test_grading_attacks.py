@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
@@ -247,6 +250,41 @@ def test_equal_trees_are_graded_once_however_their_patches_are_written(bench: Be
 
     assert [verdict.status for verdict in bench.run(both())] == [Status.RESOLVED] * 3
     assert counting.opened == 1
+
+
+def test_the_empty_patch_is_never_answered_from_memory(bench: Bench, toy: Prepared) -> None:
+    """It tells whether gradings work now: an answer of an hour ago would blame a patch for an engine that is away."""
+
+    async def before_and_after() -> list[Status]:
+        cache = GradeCache()
+        return [(await cache.grade(toy, "", backend)).status for backend in (bench.backend, Refusing())]
+
+    assert bench.run(before_and_after()) == [Status.FAILED, Status.INFRA]
+
+
+def test_the_next_process_removes_the_folder_of_a_grading_that_was_killed(tmp_path: Path) -> None:
+    program = "import time\nfrom sandbox.grading.scratch import scratch\n"
+    program += (
+        "with scratch() as folder:\n    (folder / 'x').touch()\n    print(folder, flush=True)\n    time.sleep({})"
+    )
+
+    def start(seconds: int) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", program.format(seconds)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)})
+
+    def folder(process: subprocess.Popen[str]) -> Path:
+        assert process.stdout is not None
+        return Path(process.stdout.readline().strip())
+
+    with start(60) as killed, start(60) as alive:
+        left, kept = folder(killed), folder(alive)
+        killed.kill()
+        killed.wait()
+        assert left.is_dir()
+        with start(0) as third:
+            used = folder(third)
+        assert not left.exists() and not used.exists() and (kept / "x").exists()
+        alive.kill()
 
 
 def test_a_disk_that_is_full_for_a_moment_costs_patience_and_not_the_grade(

@@ -6,13 +6,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from toy_task import BUGGY, FIXED, make
+from toy_task import BUGGY, FIXED, make, patch
 
-from sandbox.grading.shadow import Shadow, ShadowGrader
-from sandbox.grading.tree import Entry, Tree, manifest, read_tree
+from sandbox.grading.grade import GradeCache
+from sandbox.grading.shadow import digits, listed
 from sandbox.local import LocalBackend
-from sandbox.protocol import Backend, Sandbox, SandboxError, Spec, tree_hash
-from sandbox.task import Prepared
+from sandbox.protocol import Backend, Sandbox, SandboxError, Spec
+from sandbox.task import Verdict
 
 
 class Counting:
@@ -31,31 +31,26 @@ class Counting:
         await self._inner.close()
 
 
-def with_text(toy: Prepared, text: str) -> Tree:
-    return {**read_tree(toy.base), "toy/numbers.py": Entry("f", text.encode())}
-
-
 BROKEN_HIGH = BUGGY.replace("if value > high:\n        return high", "if value > high:\n        return low")
 LIES = FIXED + "\nimport _pytest\n"
 
 
 def test_each_tree_gets_its_vector_and_an_equal_tree_is_graded_once(tmp_path: Path) -> None:
     toy = make(tmp_path)
-    trees = [with_text(toy, text) for text in (BUGGY, BROKEN_HIGH, FIXED, FIXED, LIES)]
+    patches = [patch(toy.base, {"toy/numbers.py": text}) for text in (BUGGY, BROKEN_HIGH, FIXED, FIXED, LIES)]
 
-    async def play() -> tuple[list[Shadow], int]:
-        backend = Counting(LocalBackend())
+    async def play() -> tuple[list[Verdict], int]:
+        cache, backend = GradeCache(), Counting(LocalBackend())
         try:
-            grader = ShadowGrader(backend)
-            return list(await asyncio.gather(*(grader.grade(toy, tree) for tree in trees))), backend.opened
+            return list(await asyncio.gather(*(cache.grade(toy, text, backend) for text in patches))), backend.opened
         finally:
             await backend.close()
 
-    shadows, opened = asyncio.run(play())
-    assert [shadow.passed for shadow in shadows] == ["011", "001", "111", "111", "000"]
-    assert shadows[0].tests == (*toy.task.FAIL_TO_PASS, *toy.task.PASS_TO_PASS)
-    assert [shadow.tree for shadow in shadows] == [tree_hash(manifest(tree)) for tree in trees]
-    assert shadows[4].verdict.flags == ("touches pytest",)
+    verdicts, opened = asyncio.run(play())
+    tests = listed(toy.task)
+    assert tests == (*toy.task.FAIL_TO_PASS, *toy.task.PASS_TO_PASS)
+    assert [digits(tests, verdict) for verdict in verdicts] == ["011", "001", "111", "111", "000"]
+    assert verdicts[4].flags == ("touches pytest",) and all(verdicts[4].results.values())
     assert opened == 4
 
 
@@ -70,5 +65,6 @@ class Refusing:
 
 def test_no_grade_is_no_zero(tmp_path: Path) -> None:
     toy = make(tmp_path)
+    verdict = asyncio.run(GradeCache().grade(toy, toy.task.patch, Refusing()))
     with pytest.raises(SandboxError, match="no sandbox today"):
-        asyncio.run(ShadowGrader(Refusing()).grade(toy, with_text(toy, FIXED)))
+        digits(listed(toy.task), verdict)
