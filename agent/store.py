@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import tempfile
@@ -26,6 +27,8 @@ _HEAD = f'{{"schema_version":{SCHEMA},'.encode()
 _UNREAD = ((b'"prompt":[', b'],"sampled":['), (b',"logprobs":[', b'],"text":"'))
 """Lists of a turn that scoring does not read, as they begin and as they end. Quotes within strings are escaped, so that
 text cannot look like them."""
+_BUFFER = 1 << 17
+"""Bytes read at a time: records are tens of kilobytes long."""
 
 
 class StoreError(Exception):
@@ -93,7 +96,7 @@ class Store:
         """The whole lines with their numbers, from 1."""
         if not self.path.exists():
             return
-        with self.path.open("rb") as file:
+        with self.path.open("rb", buffering=_BUFFER) as file:
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):
                     return
@@ -167,20 +170,22 @@ def _parse(line: bytes, where: str, lean: bool = False) -> Trajectory:
 def _group(line: bytes) -> bytes:
     """What the records of one group share: the line's start, up to the sample. Quotes within the task's name are
     escaped."""
-    return line.partition(b',"sample":')[0]
+    return line[: line.find(b',"sample":')]
 
 
 def _lean(line: bytes) -> bytes:
     """The record with its unread lists empty; a list that holds more than numbers is left as it is."""
-    for begin, after in _UNREAD:
-        head, *rest = line.split(begin)
-        kept = [head]
-        for part in rest:
-            end = part.find(b"]")
-            numbers = part.startswith(after, end) and part.find(b'"', 0, end) < 0
-            kept.append(part[end:] if numbers else part)
-        line = begin.join(kept)
-    return line
+    kept, start, place = list[bytes](), 0, 0
+    for begin, after in itertools.cycle(_UNREAD):
+        at = line.find(begin, place)
+        if at < 0:
+            break
+        place = at + len(begin)
+        end = line.find(b"]", place)
+        if line.startswith(after, end) and line.find(b'"', place, end) < 0:
+            kept.append(line[start:place])
+            start = place = end
+    return b"".join((*kept, line[start:]))
 
 
 def _version(line: bytes) -> object:
@@ -192,9 +197,11 @@ def _sealed(line: bytes, trajectory: Trajectory) -> bool:
     """Whether the digest is that of the line as it stands, which is how :meth:`Trajectory.seal` made it: a field that
     a later version adds does not break the seal of an older record.
     """
-    body, _, rest = line.rpartition(b'"digest":"')
-    digest = hashlib.sha256(body + b'"digest":""}').hexdigest()
-    return rest == f'sha256:{digest}"}}\n'.encode() and trajectory.digest == f"sha256:{digest}"
+    at = line.rfind(b'"digest":"')
+    made = hashlib.sha256(memoryview(line)[: max(at, 0)])
+    made.update(b'"digest":""}')
+    digest = made.hexdigest()
+    return line[at:] == f'"digest":"sha256:{digest}"}}\n'.encode() and trajectory.digest == f"sha256:{digest}"
 
 
 def _whole(data: bytes) -> int:
