@@ -14,10 +14,10 @@ import hashlib
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from agent.config import AgentConfig
 from dojo.errors import UserError
@@ -73,6 +73,16 @@ class Config(BaseModel):
     def _backend(cls, value: Any) -> Any:
         """``sandbox = "docker"`` is short for its section with that backend."""
         return {"backend": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_advantage(self) -> Self:
+        if self.loss.estimator is not None and self.rewards.turns:
+            raise ValueError(
+                f"loss.estimator = '{self.loss.estimator.kind}' makes returns of one outcome and the recipe "
+                f"{self.rewards.name!r} credits turns, which it cannot use: unset loss.estimator, or take a recipe "
+                "without turns"
+            )
+        return self
 
     def to_toml(self) -> str:
         """The resolved config as TOML that loads back to an equal one (``None`` is the absence of a key)."""

@@ -135,6 +135,16 @@ class Kl(BaseModel):
     weight: float = Field(default=1e-3, gt=0)
 
 
+class ReinforcePlusPlus(BaseModel):
+    """Discounted returns, whitened over the step (:mod:`trainers.estimators.reinforce`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["reinforce++"] = "reinforce++"
+    gamma: float = Field(default=1.0, gt=0, le=1)
+    """Discount by sampled token."""
+
+
 PolicyLoss = Annotated[Clip | Gspo | Cispo | Sapo | Dppo, Field(discriminator="kind")]
 Aggregation = Literal["seq-mean-token-sum-norm", "token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "token-sum"]
 
@@ -158,6 +168,8 @@ class LossConfig(BaseModel):
     masking)."""
     kl: Kl | None = None
     """Penalty towards the model before training; it costs a second forward pass."""
+    estimator: ReinforcePlusPlus | None = None
+    """Makes token advantages of a rollout's one advantage; ``None``: every token of a turn gets the turn's."""
 
 
 class OptimConfig(BaseModel):

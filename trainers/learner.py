@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from trainers import batch, recompute
 from trainers.config import LossConfig, OptimConfig, SftConfig
+from trainers.estimators.reinforce import estimated
 from trainers.forward import Flat, flatten, forward
 from trainers.losses.aggregate import weights
 from trainers.losses.build import dead_without_credit, losses
@@ -79,7 +80,7 @@ class TransformersLearner:
     def update(self, rows: Sequence[Row]) -> dict[str, float]:
         """One policy-gradient step. Without any credit nothing is stepped. Raises ``ValueError`` for a broken row."""
         self._enter("policy")
-        batch.check(rows)
+        rows = self._credited(rows)
         lr = policy_rate(self.optim, self.stepped)
         self.stepped += 1
         return self._step(rows, lr, self._policy_loss, self._live(rows))
@@ -95,7 +96,7 @@ class TransformersLearner:
     def gradient(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         """The gradient that :meth:`update` would step along, before clipping, by parameter; nothing is stepped."""
         self._enter("policy")
-        batch.check(rows)
+        rows = self._credited(rows)
         self._accumulate(rows, self._policy_loss, self._live(rows))
         found = {name: p.grad.clone() for name, p in self.parameters.items() if p.grad is not None}
         self._clear()
@@ -136,6 +137,11 @@ class TransformersLearner:
             weight_decay=self.optim.weight_decay,
             fused=True,
         )
+
+    def _credited(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Checked, and with the advantages that the loss is to see."""
+        batch.check(rows)
+        return rows if self.loss.estimator is None else estimated(self.loss.estimator, rows)
 
     def _live(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Rollouts that can have a gradient."""

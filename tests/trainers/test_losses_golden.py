@@ -7,41 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from closed_form import (
+    ADVANTAGE,
+    BIG,
+    DAPO,
+    DR,
+    GRPO,
+    HIGH,
+    LOW,
+    MASK,
+    NOW,
+    OLD,
+    REFERENCE,
+    ROW,
+    SAMPLER,
+    SMALL,
+    TURNWISE,
+    WEIGHTED,
+    evaluate,
+)
 
 from trainers.config import Cispo, Clip, Correction, Dppo, Gspo, Kl, LossConfig, Sapo
 from trainers.losses import kl
-from trainers.losses.aggregate import weights
-from trainers.losses.build import losses
 from trainers.losses.tokens import Tokens
-
-MASK = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [1, 1, 0, 1, 1, 0], [1, 0, 0, 0, 0, 0]], dtype=torch.bool)
-ROW, COLUMN = torch.meshgrid(torch.arange(4.0), torch.arange(6.0), indexing="ij")
-NOW = -1 - 0.1 * COLUMN + 0.05 * ROW
-OLD = NOW - 0.3 * torch.sin(1 + 2 * ROW + 3 * COLUMN)
-SAMPLER = OLD - 0.2 * torch.cos(2 + ROW + 2 * COLUMN)
-REFERENCE = NOW - 0.15 * torch.cos(ROW + COLUMN)
-ADVANTAGE = torch.tensor([1.0, -1.0, 0.5, -0.5])[:, None].expand(4, 6)
-TURNWISE = torch.cos(ROW + COLUMN)
-GRPO, DAPO, DR = "seq-mean-token-mean", "token-mean", "seq-mean-token-sum-norm"
-LOW, HIGH = Clip(low=0.2, high=0.2), Clip(low=0.2, high=0.28)
-
-
-def shifted(by: list[float]) -> torch.Tensor:
-    return NOW - torch.tensor(by)[:, None]
-
-
-def evaluate(config: LossConfig, **changed: torch.Tensor) -> tuple[float, float]:
-    """Loss and norm of its gradient with respect to ``now`` alone."""
-    grids = {"now": NOW, "old": OLD, "sampler": SAMPLER, "advantage": ADVANTAGE, "reference": REFERENCE, **changed}
-    flat = {name: grid[MASK].clone() for name, grid in grids.items()}
-    flat["now"].requires_grad_(True)
-    rollout = ROW.long()[MASK]
-    per_rollout = torch.tensor(weights(config.aggregation, MASK.sum(1).tolist(), config.length))
-    loss = (losses(config, Tokens(rollout=rollout, **flat)) * per_rollout[rollout]).sum()
-    loss.backward()
-    assert flat["now"].grad is not None
-    return loss.item(), flat["now"].grad.norm().item()
 
 
 def case(name: str, policy: object, aggregation: str, loss: float, norm: float, **more: object):
@@ -50,9 +38,6 @@ def case(name: str, policy: object, aggregation: str, loss: float, norm: float, 
     return pytest.param(config, given, loss, norm, id=name.replace(" ", "-"))
 
 
-BIG = shifted([0.1, 2.0, -0.1, 0.5])
-SMALL = shifted([0.1, -2.0, -0.1, 0.5])
-WEIGHTED = OLD - torch.tensor([0.1, 0.3, 0.2, 1.2])[:, None]
 CASES = [
     case("token mean", LOW, DAPO, -0.3103037, 0.1936623),
     case("token mean, clip higher", HIGH, DAPO, -0.3230080, 0.2123025),
@@ -107,14 +92,15 @@ CASES = [
 
 
 @pytest.mark.parametrize(("config", "given", "loss", "norm"), CASES)
-def test_golden_loss_and_gradient_norm(config: LossConfig, given: dict, loss: float, norm: float) -> None:
+def test_golden_loss_and_gradient_norm(config: LossConfig, given: dict[str, Any], loss: float, norm: float) -> None:
     got = evaluate(config, **given)
     assert got == pytest.approx((loss, norm), abs=1e-5, rel=0)
 
 
 @pytest.mark.parametrize(("estimator", "value"), [("k1", -0.0241495), ("k2", 0.0060540), ("k3", 0.0061489)])
 def test_golden_kl_estimators(estimator: str, value: float) -> None:
-    tokens = Tokens(*(grid[MASK] for grid in (NOW, OLD, SAMPLER, ADVANTAGE)), ROW.long()[MASK], REFERENCE[MASK])
+    now, old, sampler, advantage = (grid[MASK] for grid in (NOW, OLD, SAMPLER, ADVANTAGE))
+    tokens = Tokens(now, old, sampler, advantage, ROW.long()[MASK], REFERENCE[MASK])
     found = kl.penalty(Kl.model_validate({"estimator": estimator}), tokens).mean().item()
     assert math.isclose(found, value, abs_tol=1e-6)
 
