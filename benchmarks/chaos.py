@@ -1,19 +1,21 @@
 """Chaos: scripted episodes in containers, a third of them hit by a fault, and what became of each.
 
-``python -m benchmarks.chaos --episodes 500``. A fault is one of: the container is killed; its tool server is killed
-from outside; the disk that this program writes to is full for a while; the engine is restarted (``--restart COMMAND``).
-At the end parent processes with open sandboxes are killed by ``kill -9``.
+``python -m benchmarks.chaos --episodes 500``. The episodes are played by a process of its own
+(:mod:`benchmarks.chaos_play`). A fault is one of: the container is killed; its tool server is killed from outside; the
+disk that the process writes to is full for a while (as root); the engine is restarted (``--restart COMMAND``); the
+process is killed by ``kill -9`` and started again.
 
 What must hold: an episode without a fault has the verdict that its script earns; of the faulted ones at least 95 % have
-it too, after retries, and the rest end in a typed failure; none is graded 0 because of a fault; nothing is left behind.
+it too, after retries, and the rest end in a typed failure; none is graded 0 because of a fault; no finished episode is
+lost or played twice; no container, process, temporary folder or mount is left behind. The run ends within ``--minutes``
+whatever happens; what was not played by then is a failure.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
 import os
+import queue
 import random
 import signal
 import subprocess
@@ -22,29 +24,29 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
-from agent.config import AgentConfig
-from agent.scripted import scripted
-from agent.trajectory import Key, Outcome, Trajectory
-from benchmarks.everything import Everything
-from benchmarks.rows import load_tasks
-from sandbox import owner
-from sandbox.docker import LABEL, DockerBackend, reap
+from agent.store import Store
+from agent.trajectory import Outcome, Trajectory
+from benchmarks.chaos_play import CONTAINER, DISK, ENGINE, PARENT, SERVER, Plan
+from sandbox.docker import LABEL, reap
 from sandbox.engine import connect
-from sandbox.grading import grade
-from sandbox.pool import Pool
-from sandbox.protocol import Backend, Sandbox, Spec
-from sandbox.task import Prepared, Task, Verdict
-from trainers.player import EpisodePlayer, player
 
 RIGHT = {"gold": Outcome.TESTS_PASS, "spoiler": Outcome.TESTS_FAIL}
 """What the scripts earn."""
-RESTART = "engine restarted"
-SHARE = 3
-"""One episode in so many gets a fault."""
+ENOUGH = 0.95
+"""Of the faulted episodes, so many have the right verdict."""
+KILL_S = (0.3, 3.0)
+"""How long after the start of its wave the playing process is killed, in seconds."""
+GONE_S = 10.0
+"""A killed process's containers end within so many seconds."""
+STALL_S = 240.0
+"""A process that says nothing for so long has hung, in seconds."""
+TOLD = 20
+"""Lines of progress in all."""
 
 
 class Ended(NamedTuple):
@@ -63,208 +65,212 @@ class Ended(NamedTuple):
         """Whether it was graded as something that it did not do."""
         return not self.right and self.trajectory.outcome is not Outcome.INFRA
 
-
-class Faulty:
-    """A backend whose sandboxes are hit once, soon after they open, while a fault is due."""
-
-    def __init__(self, inner: Backend, seed: int) -> None:
-        self.inner, self.name = inner, inner.name
-        self.due: list[str] = []
-        self.hit: Counter[str] = Counter()
-        self._random = random.Random(seed)
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def open(self, spec: Spec) -> Sandbox:
-        sandbox = await self.inner.open(spec)
-        if self.due and (container := getattr(sandbox, "ident", "")):
-            fault = self.due.pop()
-            task = asyncio.create_task(self._hit(fault, container, self._random.uniform(0.0, 0.6)))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        return sandbox
-
-    async def close(self) -> None:
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.inner.close()
-
-    async def _hit(self, fault: str, container: str, delay_s: float) -> None:
-        await asyncio.sleep(delay_s)
-        self.hit[fault] += 1
-        with contextlib.suppress(Exception):
-            await asyncio.to_thread(_FAULTS[fault], container)
+    @property
+    def cause(self) -> str:
+        """Why it is not right, by the type of its failure."""
+        trajectory = self.trajectory
+        why = trajectory.detail or (trajectory.verdict.detail if trajectory.verdict else "")
+        return f"{trajectory.failure or trajectory.outcome}: {why}"
 
 
-def _kill_container(container: str) -> None:
-    connect().api.kill(container)
+@dataclass(slots=True)
+class Watched:
+    """What was seen of the playing processes."""
+
+    hits: Counter[str] = field(default_factory=Counter[str])
+    done: Counter[int] = field(default_factory=Counter[int])
+    """How often each episode was said to be on disk."""
+    pids: list[int] = field(default_factory=list[int])
+    lingering: int = 0
+    """Containers that still ran :data:`GONE_S` after their process was killed."""
+    broken: list[str] = field(default_factory=list[str])
+    """Processes that ended on their own, and why."""
 
 
-def _kill_server(container: str) -> None:
-    pid = int(connect().api.inspect_container(container)["State"]["Pid"])
-    if pid > 1:  # 0: it has ended already, and would name our own group
-        os.kill(pid, signal.SIGKILL)
+def drive(plan: Plan, folder: Path, until: float) -> Watched:
+    """Play the plan to its end in processes that are killed as it says."""
+    (folder / "tmp").mkdir()
+    (folder / "plan.json").write_text(plan.model_dump_json())
+    doomed = {wave.number for wave in plan.waves() if wave.fault == PARENT}
+    watched, chance = Watched(), random.Random(plan.seed)
+    while _killed(plan, folder, until, watched, doomed, chance):
+        pass
+    return watched
 
 
-def _fill_disk(container: str) -> None:
-    with full_disk():
-        time.sleep(1.0)
-
-
-_FAULTS = {"container killed": _kill_container, "tool server killed": _kill_server, "disk full": _fill_disk}
-
-
-_FULL = threading.Lock()
-
-
-@contextlib.contextmanager
-def full_disk() -> Generator[None]:
-    """Temporary files of this process go to a file system without room."""
-    with _FULL, tempfile.TemporaryDirectory(prefix="repodojo-full-") as folder:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", folder], check=True)
-        try:
-            Path(folder, "fill").write_bytes(b"x" * 4096)
-            tempfile.tempdir = folder
-            yield
-        finally:
-            tempfile.tempdir = None
-            subprocess.run(["umount", "-l", folder], check=True)
-
-
-PARENT = """
-import asyncio, sys
-from pathlib import Path
-from sandbox.docker import DockerBackend
-from sandbox.pool import Pool
-from sandbox.protocol import Spec
-
-async def main():
-    pool = Pool(DockerBackend(warm=1))
-    for _ in range(3):
-        await (await pool.open(Spec(tree=Path(sys.argv[1])))).run("sleep 100 & true")
-    print("open", flush=True)
-    await asyncio.sleep(60)
-
-asyncio.run(main())
-"""
-
-
-def kill_parent(tree: Path) -> int:
-    """Kill a process that holds three sandboxes; how many running containers of it are left after ten seconds."""
-    with subprocess.Popen([sys.executable, "-c", PARENT, str(tree)], stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout is not None and parent.stdout.readline() == "open\n"
-        label = f"{LABEL}={_owner_of(parent.pid)}"
-        parent.kill()
-    left: list[dict[str, object]] = []
-    for _ in range(100):
-        if not (left := connect().api.containers(filters={"label": label})):
-            break
-        time.sleep(0.1)
-    reap(connect())
-    return len(left) + len(connect().api.containers(all=True, filters={"label": label}))
-
-
-def _owner_of(pid: int) -> str:
-    rows = connect().api.containers(filters={"label": LABEL})
-    return next(row["Labels"][LABEL] for row in rows if row["Labels"][LABEL].startswith(f"{pid} "))
-
-
-class Stage(NamedTuple):
-    """What episodes are played with."""
-
-    player: EpisodePlayer
-    faulty: Faulty
-    tasks: list[Task]
-    prepared: dict[str, Prepared]
-    config: AgentConfig
-    restart: str
-
-
-async def play(episodes: int, at_once: int, restart: str, seed: int) -> list[Ended]:
-    """Play them in waves."""
-    tasks = [task for task in load_tasks("starter") if task.split == "train"][:6]
-    faulty = Faulty(Pool(DockerBackend(warm=1), keep=2), seed)
-    config = AgentConfig()
-    source = Everything("docker")
-    folders = {task.instance_id: await asyncio.to_thread(source.prepare, task) for task in tasks}
-
-    async def graded(prepared: Prepared, patch: str) -> Verdict:
-        return await grade(prepared, patch, faulty)
-
-    found = player(config, faulty, source, graded, starts=at_once, graders=at_once)
-    kinds = [*_FAULTS, *([RESTART] if restart else [])]
-    stage = Stage(found, faulty, tasks, folders, config, restart)
-    ended: list[Ended] = []
+def _killed(plan: Plan, folder: Path, until: float, watched: Watched, doomed: set[int], chance: random.Random) -> bool:
+    """One playing process, until it ends; whether it was killed as planned."""
+    command = [sys.executable, "-m", "benchmarks.chaos_play", str(folder / "plan.json"), str(folder / "store.jsonl")]
+    env = {**os.environ, "TMPDIR": str(folder / "tmp")}
+    with (folder / "errors.txt").open("wb") as errors:
+        child = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=env, start_new_session=True
+        )
+    watched.pids.append(child.pid)
     try:
-        for start in range(0, episodes, at_once):
-            wave = start // at_once
-            numbers = range(start, min(start + at_once, episodes))
-            ended += await _wave(stage, numbers, kinds[wave // SHARE % len(kinds)], wave)
-            print(f"{len(ended)} episodes, faults so far: {dict(faulty.hit)}", file=sys.stderr, flush=True)
+        for line in _lines(child, until):
+            verb, _, rest = line.strip().partition(" ")
+            if verb == "wave" and int(rest) in doomed:
+                doomed.discard(int(rest))
+                threading.Timer(chance.uniform(*KILL_S), child.kill).start()
+            _note(plan, watched, verb, rest)
+        child.wait(STALL_S)
+    except (TimeoutError, subprocess.TimeoutExpired) as error:
+        watched.broken.append(str(error))
     finally:
-        await found.close()
-    return ended
+        child.kill()
+        child.wait()
+    if child.returncode == -signal.SIGKILL and not watched.broken:
+        watched.hits[PARENT] += 1
+        watched.lingering += _lingering(child.pid)
+        return True
+    if child.returncode and not watched.broken:
+        last = (folder / "errors.txt").read_text(errors="replace").strip().splitlines()[-1:]
+        watched.broken.append(f"the playing process ended with {child.returncode}: {''.join(last)}")
+    return False
 
 
-async def _wave(stage: Stage, numbers: range, fault: str, wave: int) -> list[Ended]:
-    """Some episodes at a time; every third wave is faulted: each fault hits one of the sandboxes that open next."""
-    fault = fault if wave % SHARE == SHARE - 1 else ""
-    if fault and fault != RESTART:
-        stage.faulty.due = [fault] * len(numbers)
-
-    async def one(index: int) -> Ended:
-        task = stage.tasks[index % len(stage.tasks)]
-        script = ("gold", "spoiler")[index // len(stage.tasks) % 2]
-        policy = scripted(script, stage.prepared[task.instance_id], stage.config)
-        key = Key(seed=0, step=index, prompt=0, sample=0)
-        return Ended(script, fault, await stage.player.play(task, policy, key, lambda: None))
-
-    playing = [asyncio.create_task(one(index)) for index in numbers]
-    if fault == RESTART:
-        await asyncio.sleep(0.5)
-        stage.faulty.hit[fault] += 1
-        await asyncio.to_thread(lambda: subprocess.run(stage.restart, shell=True, check=False, capture_output=True))
-    ended = list(await asyncio.gather(*playing))
-    stage.faulty.due = []
-    return ended
+def _note(plan: Plan, watched: Watched, verb: str, rest: str) -> None:
+    if verb == "hit":
+        watched.hits[rest] += 1
+    if verb == "done":
+        watched.done[int(rest)] += 1
+        if len(watched.done) % max(1, plan.episodes // TOLD) == 0:
+            print(f"{len(watched.done)} episodes, hits so far: {dict(watched.hits)}", file=sys.stderr, flush=True)
 
 
-def _cause(trajectory: Trajectory) -> str:
-    return trajectory.detail or (trajectory.verdict.detail if trajectory.verdict else "") or str(trajectory.end)
+def _lines(child: subprocess.Popen[str], until: float) -> Iterator[str]:
+    """What the process says, to its end. Raises ``TimeoutError`` when it hangs or the time is over."""
+    said: queue.Queue[str | None] = queue.Queue()
+
+    def read() -> None:
+        assert child.stdout is not None
+        for line in child.stdout:
+            said.put(line)
+        said.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        patience = min(STALL_S, until - time.monotonic())
+        try:
+            line = said.get(timeout=max(0.0, patience))
+        except queue.Empty:
+            why = "hung" if patience == STALL_S else "did not come to its end in time"
+            raise TimeoutError(f"the playing process {why}") from None
+        if line is None:
+            return
+        yield line
 
 
-def report(ended: list[Ended], left: int, parents: int) -> tuple[list[str], bool]:
+# -- what is left
+
+
+def _containers(pids: Sequence[int], *, stopped: bool = True) -> list[dict[str, Any]]:
+    rows = cast("list[dict[str, Any]]", connect().api.containers(all=stopped, filters={"label": LABEL}))
+    return [row for row in rows if int(row["Labels"][LABEL].split(" ")[0]) in pids]
+
+
+def _lingering(pid: int) -> int:
+    """Containers of a killed process that still run after :data:`GONE_S`."""
+    end = time.monotonic() + GONE_S
+    while (left := _containers([pid], stopped=False)) and time.monotonic() < end:
+        time.sleep(0.1)
+    return len(left)
+
+
+def _sessions() -> Iterator[int]:
+    """The session of every process that lives."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(") ")[2].split()
+        except OSError:
+            continue
+        if fields[0] not in "ZX":
+            yield int(fields[3])
+
+
+def left_behind(pids: Sequence[int], folder: Path) -> dict[str, int]:
+    """How much of each kind is left of the processes whose temporary files lay below ``folder``."""
+    return {
+        "containers": len(_containers(pids)),
+        "processes": sum(session in pids for session in _sessions()),
+        "temporary files": len(list((folder / "tmp").iterdir())),
+        "mounts": Path("/proc/self/mounts").read_text().count(str(folder)),
+    }
+
+
+# -- the report
+
+
+def report(plan: Plan, ended: list[Ended], watched: Watched, left: dict[str, int]) -> tuple[list[str], bool]:
     """Lines of Markdown, and whether everything held."""
-    lines = ["| fault | episodes | right verdict | typed failure | wrongly graded |", "| --- | --- | --- | --- | --- |"]
-    good = left == 0 and parents == 0
-    for fault in sorted({one.fault for one in ended}):
+    lines = ["| fault | hits | episodes | right verdict | typed failure | wrongly graded |"]
+    lines.append("| --- | --- | --- | --- | --- | --- |")
+    good = not watched.broken and not watched.lingering and not any(left.values())
+    for fault in ("", *plan.faults):
         group = [one for one in ended if one.fault == fault]
         right, wronged = sum(one.right for one in group), sum(one.wronged for one in group)
-        lines.append(f"| {fault or 'none'} | {len(group)} | {right} | {len(group) - right - wronged} | {wronged} |")
-        good &= wronged == 0 and (right == len(group) if not fault else True)
+        cells = (fault or "none", watched.hits[fault], len(group), right, len(group) - right - wronged, wronged)
+        lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
+        good &= wronged == 0 and (right == len(group) if not fault else watched.hits[fault] > 0 or not group)
     faulted = [one for one in ended if one.fault]
-    good &= sum(one.right for one in faulted) >= 0.95 * len(faulted)
-    causes = Counter(_cause(one.trajectory) for one in ended if not one.right)
+    share = sum(one.right for one in faulted) / max(1, len(faulted))
+    lines.append(f"* faulted episodes with the right verdict: {share:.1%} (at least {ENOUGH:.0%})")
+    causes = Counter(one.cause for one in ended if not one.right)
     lines += [f"* not right: {count} x {cause}" for cause, count in causes.most_common(5)]
-    lines.append(f"* containers left behind: {left}; by killed parents: {parents}")
-    return lines, good
+    indices = [one.trajectory.key.step for one in ended]
+    lost, again = len({*watched.done} - {*indices}), len(indices) - len({*indices})
+    again += sum(count > 1 for count in watched.done.values())
+    never = plan.episodes - len({*indices})
+    lines.append(f"* finished episodes lost: {lost}; played again: {again}; never played: {never}")
+    lines.append(f"* left behind: {', '.join(f'{count} {what}' for what, count in left.items())}")
+    lines.append(f"* of killed parents, containers that ran on for {GONE_S:g} s: {watched.lingering}")
+    lines += [f"* {why}" for why in watched.broken]
+    return lines, good and not never and not lost and not again and share >= ENOUGH
+
+
+def faults(restart: str) -> tuple[str, ...]:
+    """Every fault that may be tried here; those that may not are said."""
+    missing = {DISK: "needs root" if os.geteuid() else "", ENGINE: "" if restart else "needs --restart COMMAND"}
+    for fault, why in missing.items():
+        if why:
+            print(f"not tried: {fault} ({why})", flush=True)
+    return tuple(fault for fault in (CONTAINER, SERVER, DISK, PARENT, ENGINE) if not missing.get(fault))
 
 
 def main() -> int:
-    """Play, kill parents, print the report; 1 when something did not hold."""
+    """Play, print the report; 1 when something did not hold."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__)
     parser.add_argument("--episodes", type=int, default=500)
     parser.add_argument("--at-once", type=int, default=4)
-    parser.add_argument("--parents", type=int, default=5, help="parent processes to kill")
     parser.add_argument("--restart", default="", help="shell command that restarts the engine; none: it is left alone")
+    parser.add_argument("--minutes", type=float, default=19.0, help="the run ends then, whatever happens")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    ended = asyncio.run(play(options.episodes, options.at_once, options.restart, options.seed))
+    plan = Plan(
+        episodes=options.episodes,
+        at_once=options.at_once,
+        seed=options.seed,
+        restart=options.restart,
+        faults=faults(options.restart),
+    )
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="repodojo-chaos-") as folder:
-        Path(folder, "a.txt").write_text("a\n")
-        parents = sum(kill_parent(Path(folder)) for _ in range(options.parents))
-    left = len(connect().api.containers(all=True, filters={"label": f"{LABEL}={owner.me()}"}))
-    lines, good = report(ended, left, parents)
+        watched = drive(plan, Path(folder), began + 60 * options.minutes)
+        stored = list(Store(Path(folder, "store.jsonl")).scored())
+        left = left_behind(watched.pids, Path(folder))
+    reap(connect())
+    lines, good = report(plan, _matched(plan, stored), watched, left)
+    minutes = (time.monotonic() - began) / 60
+    lines.append(f"* {minutes:.1f} minutes, {len(stored) / minutes:.0f} episodes a minute, {options.at_once} at a time")
     print("\n".join(lines))
     return int(not good)
+
+
+def _matched(plan: Plan, stored: list[Trajectory]) -> list[Ended]:
+    """The stored episodes with what was planned for them."""
+    planned = {index: wave.fault for wave in plan.waves() for index in wave.episodes}
+    return [Ended(plan.script(one.key.step), planned[one.key.step], one) for one in stored]
 
 
 if __name__ == "__main__":
