@@ -24,7 +24,7 @@ from dojo.errors import UserError
 from rewards.config import RewardConfig
 from sandbox.config import SandboxConfig
 from trainers.config import LossConfig, ModelConfig, OptimConfig, ScaleConfig, SftConfig
-from trainers.engine_config import EngineConfig, TransformersConfig
+from trainers.engine_config import EngineConfig, TransformersConfig, VllmConfig
 from trainers.loop_config import EvalConfig, TrainConfig
 
 SHORT = {"engine": "kind", "sandbox": "backend"}
@@ -38,8 +38,8 @@ class TasksConfig(BaseModel):
 
     rows: str = "starter"
     """Name of a shipped set (``dojo tasks list``) or path of a JSONL file in SWE-bench's schema."""
-    level: Literal["starter", "standard"] | None = "starter"
-    """Keep only this level; ``None`` keeps every row."""
+    level: Literal["starter", "standard", "all"] = "starter"
+    """Keep only this level; ``all`` keeps every row, those of SWE-bench included, which have none."""
     repos: str | None = None
     """Folder with clones, for rows of SWE-bench."""
     max_train: int | None = None
@@ -81,6 +81,22 @@ class Config(BaseModel):
                 f"loss.estimator = '{self.loss.estimator.kind}' makes returns of one outcome and the recipe "
                 f"{self.rewards.name!r} credits turns, which it cannot use: unset loss.estimator, or take a recipe "
                 "without turns"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sampled_average(self) -> Self:
+        if self.optim.ema is None:
+            return self
+        if isinstance(self.engine, VllmConfig):
+            raise ValueError(
+                "optim.ema keeps an average here and engine.kind = 'vllm' samples elsewhere: unset "
+                "optim.ema, or set engine.kind to 'transformers'"
+            )
+        if self.scale.parallel == "fsdp2":
+            raise ValueError(
+                "optim.ema needs whole weights and scale.parallel = 'fsdp2' shares them out: unset optim.ema, or set "
+                "scale.parallel to 'ddp'"
             )
         return self
 

@@ -80,7 +80,7 @@ class Rollout:
             machine = build.machine(self.config, Path(scratch) / "vllm.log")
             try:
                 load_weights(machine.learner, self.policy)
-                with Display(Path(scratch) / "log.txt") as display:
+                with Display(Path(scratch) / "log.txt") as display, machine.averaged():
                     scheduler = Scheduler(player, self.config.train, display)
                     path = self.out or Path(scratch) / "played.jsonl"
                     played = await evaluate(scheduler, machine, self.tasks, self.config.seed, settings, path)

@@ -6,6 +6,7 @@ Each part is behind a protocol: the same loop drives a language model in contain
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -79,6 +80,8 @@ class Machine:
     learner: Learner
     wave: Callable[[int, float], Wave] | None = None
     """Opens a wave of n episodes at a temperature. ``None``: the engine's samples depend on no batch."""
+    averaged: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Samples with the averaged weights as long as it lasts, where the learner keeps an average."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,6 +198,9 @@ class OptimConfig(BaseModel):
     """How the rate of policy-gradient steps falls behind the warm-up; ``None``: it does not."""
     horizon: int | None = Field(default=None, ge=1)
     """The step from which the falling rate is a tenth of ``lr``."""
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    """Decay of a running average of the weights, which evaluations after training use (:mod:`trainers.average`). It costs
+    a copy of what learns. ``None``: they use the last weights."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -13,10 +13,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainers import batch, recompute
+from trainers import average, batch, recompute
 from trainers.config import LossConfig, OptimConfig, SftConfig
 from trainers.estimators.reinforce import estimated
 from trainers.forward import Flat, flatten, forward
@@ -76,6 +77,8 @@ class TransformersLearner:
         self._weights: dict[str, float] = {}
         self.reference: dict[str, Tensor] = {}
         """Trainable weights before the first policy-gradient step, when a KL penalty needs them."""
+        self.average: dict[str, Tensor] = {}
+        """The running average of the masters since then, when ``optim.ema`` is set."""
 
     def update(self, rows: Sequence[Row]) -> dict[str, float]:
         """One policy-gradient step. Without any credit nothing is stepped. Raises ``ValueError`` for a broken row."""
@@ -102,11 +105,18 @@ class TransformersLearner:
         self._clear()
         return found
 
+    def averaged(self) -> AbstractContextManager[None]:
+        """The model with the averaged weights, as long as it lasts and where there are any. Nothing may learn
+        meanwhile."""
+        return average.lent(self.parameters, self.average if self.optim.ema is not None else {})
+
     def save(self, folder: Path) -> None:
         """Trainable weights, optimiser and counters into an existing folder."""
         from trainers.state_files import save
 
         save(self, folder)
+        if not self.ranks.rank:
+            average.save(self.average, folder)
 
     def load(self, folder: Path) -> None:
         """Bit for bit what was saved. Raises :class:`trainers.tokenizer.ModelError`."""
@@ -114,6 +124,7 @@ class TransformersLearner:
 
         with self.model.lock:
             load(self, folder)
+        self.average = average.load(folder, self.masters)
 
     def enter(self, stage: Stage) -> None:
         """Begin a stage with a fresh optimiser, unless it is the current one."""
@@ -126,6 +137,8 @@ class TransformersLearner:
         self.optimiser = self._optimiser()
         if stage == "policy" and self.loss.kl:
             self.reference = {name: p.detach().clone() for name, p in self.parameters.items()}
+        if stage == "policy" and self.optim.ema is not None:
+            self.average = average.start(self.masters)
 
     def _optimiser(self) -> Any:
         import torch
@@ -261,6 +274,8 @@ class TransformersLearner:
             lend(self.parameters, self.masters)
             self.optimiser.step()
             settle(self.parameters, self.masters)
+            if self.average and self.optim.ema is not None:
+                average.move(self.average, self.masters, self.optim.ema)
             self.model.version += 1
         self._clear()
         return norm

@@ -163,7 +163,8 @@ class _Run:
         total = len(tasks) * config.samples
         fresh = total - lines(path)
         self.display.phase(f"evaluation {phase}", total)
-        played = await evaluate(self.scheduler, self.machine, tasks, self.settings.seed, config, path)
+        with self.machine.averaged():
+            played = await evaluate(self.scheduler, self.machine, tasks, self.settings.seed, config, path)
         seconds = self._now() - self.entered
         if fresh > 0:
             self._change(pace=seconds / fresh)

@@ -28,4 +28,5 @@ def local_machine(
     loaded = load(model, seed)
     engine = TransformersEngine(loaded, model.threads)
     made = learner(loaded, model, optim, loss, sft, temperature=temperature, scale=scale or ScaleConfig())
-    return Machine(engine, made if made.ranks.size == 1 else RankedLearner(made), engine.wave)
+    driven = made if made.ranks.size == 1 else RankedLearner(made)
+    return Machine(engine, driven, engine.wave, made.averaged)
