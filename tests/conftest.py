@@ -1,7 +1,8 @@
-"""Prerequisites of marked tests: without one, a test is skipped with the reason.
+"""Prerequisites of tests: without one, a test is skipped with the reason.
 
-``REPODOJO_REQUIRE=docker,model`` (set by CI) turns such a skip into a failure, so that a machine which should have the
-prerequisite cannot pass by skipping.
+``REPODOJO_REQUIRE=docker,model,index`` (set by CI) turns such a skip into a failure, so that a machine which should
+have the prerequisite cannot pass by skipping. Some are known beforehand, by a mark; others (``index``: the package
+index, ``npm``, ``interpreter``: another Python) only when a test has asked for them, by :func:`lacking`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import importlib.util
 import os
 from collections.abc import Callable
 from functools import cache
+from typing import NoReturn
 
 import pytest
 
@@ -57,10 +59,22 @@ PREREQUISITES: dict[str, Callable[[], str]] = {
 }
 
 
+Lacking = Callable[[str, str], NoReturn]
+
+
+@pytest.fixture(scope="session")
+def lacking() -> Lacking:
+    """Ends a test for want of a prerequisite: its name, and why it is not there."""
+    return _end
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    required = os.environ.get("REPODOJO_REQUIRE", "").split(",")
     for name, why_not in PREREQUISITES.items():
         if item.get_closest_marker(name) and (reason := why_not()):
-            if name in required:
-                pytest.fail(f"{name} is required here, but {reason}", pytrace=False)
-            pytest.skip(reason)
+            _end(name, reason)
+
+
+def _end(name: str, reason: str) -> NoReturn:
+    if name in os.environ.get("REPODOJO_REQUIRE", "").split(","):
+        pytest.fail(f"{name} is required here, but {reason}", pytrace=False)
+    pytest.skip(reason)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -17,6 +18,8 @@ from benchmarks.validate import validate
 from sandbox.local import LocalBackend
 from sandbox.task import Task, TaskError
 
+Lacking = Callable[[str, str], NoReturn]
+"""The fixture of tests/conftest.py."""
 QUICK = ("markupsafe-2.1.4-to-2.1.5", "parse-1.20.1-to-1.20.2", "wcwidth-0.2.12-to-0.2.13")
 
 
@@ -24,11 +27,11 @@ def pairs() -> dict[str, Task]:
     return {task.instance_id: task for task in load_tasks("release-pairs")}
 
 
-def validated(tasks: list[Task]) -> dict[str, dict[str, Any]]:
+def validated(tasks: list[Task], lacking: Lacking) -> dict[str, dict[str, Any]]:
     try:
         place(PYTHON, "local")
     except TaskError as error:
-        pytest.skip(str(error))
+        lacking("interpreter", str(error))
 
     async def run() -> dict[str, dict[str, Any]]:
         backend = LocalBackend()
@@ -39,12 +42,12 @@ def validated(tasks: list[Task]) -> dict[str, dict[str, Any]]:
 
     found = asyncio.run(run())
     if offline := [one for one in found.values() if "cannot be downloaded" in one["detail"]]:
-        pytest.skip(offline[0]["detail"])
+        lacking("index", offline[0]["detail"])
     return found
 
 
-def hold(tasks: list[Task]) -> None:
-    found = validated(tasks)
+def hold(tasks: list[Task], lacking: Lacking) -> None:
+    found = validated(tasks, lacking)
     assert len(found) == len(tasks)
     for task in tasks:
         result, pair = found[task.instance_id], pair_of(task)
@@ -61,20 +64,20 @@ def test_the_shipped_pairs_load_under_unique_names() -> None:
     assert all(task.FAIL_TO_PASS and task.sha256 and not task.patch for task in found.values())
 
 
-def test_three_pairs_hold() -> None:
-    hold([pairs()[name] for name in QUICK])
+def test_three_pairs_hold(lacking: Lacking) -> None:
+    hold([pairs()[name] for name in QUICK], lacking)
 
 
 @pytest.mark.slow
-def test_all_ten_pairs_hold() -> None:
-    hold(list(pairs().values()))
+def test_all_ten_pairs_hold(lacking: Lacking) -> None:
+    hold(list(pairs().values()), lacking)
 
 
-def test_a_pair_that_does_not_keep_what_it_lists_is_reported() -> None:
+def test_a_pair_that_does_not_keep_what_it_lists_is_reported(lacking: Lacking) -> None:
     task = pairs()[QUICK[0]]
     told = {**(task.model_extra or {})["pair"], "fail_to_pass": ["tests/test_markupsafe.py::test_adding"]}
     wrong = task.model_copy(update={"FAIL_TO_PASS": tuple(told["fail_to_pass"]), "pair": told})
-    (result,) = validated([wrong]).values()
+    (result,) = validated([wrong], lacking).values()
     assert result["gold"] == 0
     assert "test_adding" in result["detail"] and "against the list" in result["detail"]
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -47,18 +47,18 @@ Npm = Callable[..., None]
 
 
 @pytest.fixture(scope="session")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> Npm:
+def packages(tmp_path_factory: pytest.TempPathFactory, lacking: Callable[[str, str], NoReturn]) -> Npm:
     """Installs packages of npm into one folder and puts their programs on the path; skips where npm cannot."""
     folder = tmp_path_factory.mktemp("npm")
 
     def install(*names: str) -> None:
         npm = shutil.which("npm")
         if npm is None:
-            pytest.skip("npm is not installed")
+            lacking("npm", "npm is not installed")
         command = [npm, "install", "--no-audit", "--no-fund", "--silent", *names]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
         if done.returncode:
-            pytest.skip(f"npm does not answer: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
+            lacking("npm", f"npm does not answer: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
         programs = str(folder / "node_modules/.bin")
         if programs not in os.environ["PATH"]:
             os.environ["PATH"] = f"{programs}{os.pathsep}{os.environ['PATH']}"
