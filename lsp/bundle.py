@@ -78,6 +78,8 @@ class Facts(Strict):
     location: Location | None = None
     text: str | None = None
     symbolId: str | None = None
+    anchor: str | None = None
+    """An ``anchor://`` selector that nothing else in the file could pass for (``locate``)."""
     diagnostics: list[Diagnostic] | None = None
     counts: dict[str, int] | None = None
     suppressed: int | None = None

@@ -1,6 +1,6 @@
-"""Candidates of each kind of selector, with their features (section 4 of docs/lanser.md).
+"""Candidates of every kind of selector but anchors, with their features (section 4 of docs/lanser.md).
 
-Invariant: a candidate is ``exact`` only when the structure, or the text, says so without any similarity.
+Invariant: a candidate is ``exact`` only when the structure says so without any similarity.
 """
 
 from __future__ import annotations
@@ -9,15 +9,12 @@ import difflib
 from collections.abc import Iterator
 
 from lsp.errors import Code, LanserError
-from lsp.fingerprint import jaccard, winnow
+from lsp.fingerprint import jaccard
 from lsp.modules import find_module, module_names, nearness
 from lsp.positions import Range, Text
 from lsp.relocate import Candidate, Tree
-from lsp.selectors import AnchorSpec, AstSpec, CursorSpec, RangeSpec, SymbolSpec, snippet_hash
+from lsp.selectors import AstSpec, CursorSpec, RangeSpec, SymbolSpec
 from lsp.symbols import Symbol, outline, tokens
-
-MOST_WINDOWS = 20_000
-"""Windows of a file that a fuzzy anchor is compared with at most."""
 
 
 def position(spec: CursorSpec | RangeSpec, tree: Tree) -> Candidate:
@@ -32,7 +29,7 @@ def position(spec: CursorSpec | RangeSpec, tree: Tree) -> Candidate:
     old = tree.old(path, spec.docVersion)
     if old is None:
         raise LanserError(Code.VERSION_SKEW, f"the version {spec.docVersion} of {path} is not known here any more")
-    return _mapped(path, old, text, _inside(old, span, spec))
+    return mapped(path, old, text, _inside(old, span, spec))
 
 
 def symbols(spec: SymbolSpec, tree: Tree) -> Iterator[Candidate]:
@@ -65,22 +62,6 @@ def nodes(spec: AstSpec, tree: Tree) -> Iterator[Candidate]:
         if exact:
             return
     yield from _elsewhere(modules[0], [name for _, name in chain], chain[-1][0], tree, spec)
-
-
-def snippets(spec: AnchorSpec, tree: Tree) -> Iterator[Candidate]:
-    """Exact occurrences of the snippet; when there is none, windows whose fingerprints are alike."""
-    path = tree.resolve(spec.uri)
-    text = tree.text(path)
-    if text is None:
-        raise LanserError(Code.NOT_FOUND, f"no readable source file {spec.uri!r} in the workspace")
-    if spec.hash is not None and spec.hash != snippet_hash(spec.snippet):
-        raise LanserError(Code.BAD_SELECTOR_SYNTAX, "the hash of this anchor is not that of its snippet")
-    places = list(_occurrences(text.text, spec.snippet))
-    if places:
-        for start in places:
-            yield Candidate(path, _range(text, start, start + len(spec.snippet)), exact=True)
-    else:
-        yield from _fuzzy(spec, path, text)
 
 
 def _elsewhere(
@@ -183,7 +164,7 @@ def _inside(text: Text, span: Range, spec: CursorSpec | RangeSpec) -> Range:
     return text.range_from(span, spec.indexing)
 
 
-def _mapped(path: str, old: Text, new: Text, span: Range) -> Candidate:
+def mapped(path: str, old: Text, new: Text, span: Range) -> Candidate:
     """``span`` of ``old`` carried over to ``new`` by the line diff, and by the character diff inside a changed
     stretch.
     """
@@ -223,30 +204,6 @@ def _accepted(candidate: Candidate) -> Candidate:
         )
         raise LanserError(Code.AMBIGUOUS, message, {"candidates": [candidate.as_dict()]})
     return candidate
-
-
-def _occurrences(text: str, snippet: str) -> Iterator[int]:
-    start = text.find(snippet)
-    while start >= 0:
-        yield start
-        start = text.find(snippet, start + 1)
-
-
-def _fuzzy(spec: AnchorSpec, path: str, text: Text) -> Iterator[Candidate]:
-    """Windows of as many lines as the snippet has, give or take ``ctx`` characters, that share its fingerprints."""
-    want, words = winnow(spec.snippet), tokens(spec.snippet)
-    height = spec.snippet.count("\n") + 1
-    for line in range(min(text.lines, MOST_WINDOWS)):
-        stretch = text.slice((line, 0, line + height - 1, 10**9))
-        body = stretch.strip()
-        if not body or abs(len(body) - len(spec.snippet.strip())) > spec.ctx:
-            continue
-        alike = jaccard(want, winnow(body))
-        if alike == 0:
-            continue
-        start = text.offset((line, 0)) + len(stretch) - len(stretch.lstrip())
-        features = {"s_ast": alike, "j_token": jaccard(words, tokens(body))}
-        yield Candidate(path, _range(text, start, start + len(body)), features)
 
 
 def _range(text: Text, start: int, end: int) -> Range:

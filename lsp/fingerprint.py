@@ -16,6 +16,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
+from zlib import crc32
 
 from lsp.symbols import Symbol, tokens
 
@@ -30,11 +31,13 @@ Relation = Literal["same", "moved", "renamed", "other"]
 
 
 def winnow(text: str) -> frozenset[int]:
-    """Fingerprints of ``text``, white space left out."""
+    """Fingerprints of ``text``, white space left out: k-grams of its UTF-8 bytes."""
     dense = _SPACE.sub("", text)
-    grams = [_hash(dense[i : i + K]) for i in range(max(1, len(dense) - K + 1))] if dense else []
-    windows = (grams[i : i + WINDOW] for i in range(max(1, len(grams) - WINDOW + 1)))
-    return frozenset(min(window) for window in windows if window)
+    data = dense.encode("utf-8", "surrogatepass")
+    grams = [crc32(data[i : i + K]) for i in range(max(1, len(data) - K + 1))] if data else []
+    return (
+        frozenset(min(grams[i : i + WINDOW]) for i in range(max(1, len(grams) - WINDOW + 1))) if grams else frozenset()
+    )
 
 
 def jaccard(left: Iterable[object], right: Iterable[object]) -> float:

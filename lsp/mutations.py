@@ -7,6 +7,7 @@ their conjunction; a plan is applied only to the contents that it was computed o
 
 from __future__ import annotations
 
+import keyword
 import subprocess
 import time
 from collections.abc import Mapping
@@ -65,7 +66,7 @@ async def rename(
     session: Session, selector: str, name: str, guard: Guard | None = None, index_io: Encoding = "codepoint"
 ) -> dict[str, Any]:
     """The bundle of ``rename``: every place that the server would change, and whether it was written."""
-    if not name.isidentifier():
+    if not name.isidentifier() or (keyword.iskeyword(name) and "python" in session.profile.languages.values()):
         wrong = LanserError(Code.BAD_INPUT, f"{name!r} is no name that a symbol can have")
         return assemble.bundle(assemble.request("rename", selector, {"name": name}), session, error=wrong)
 

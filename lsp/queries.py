@@ -8,6 +8,8 @@ locations are sorted, portable, and in code points.
 
 from __future__ import annotations
 
+import keyword
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -18,7 +20,7 @@ from lsp.diagnose import diagnose
 from lsp.errors import Code, LanserError
 from lsp.host import Host
 from lsp.locations import convert, flat, sort_locations, spread
-from lsp.positions import Encoding
+from lsp.positions import Encoding, Position, Range, Text
 from lsp.relocate import TAU, Resolution, resolve
 from lsp.selectors import Spec, parse
 from lsp.selectors import format as write
@@ -27,6 +29,8 @@ from lsp.session import Session, relative_argument
 REFERENCES_CAP = 100_000
 """Longest page."""
 ALIASES = {"references": "refs", "diagnostics": "diag", "definition": "def"}
+
+_KEYWORDS = re.compile(rf"(?:(?:{'|'.join(keyword.kwlist)})\b\s*)*")
 
 Facts = dict[str, Any]
 
@@ -61,7 +65,7 @@ class Query:
         winner = self.locate().winner
         self.session.documents.open([winner.uri], host.notify)
         text = self.session.document(winner.uri)
-        line, column = text.to_encoding(winner.range[:2], host.encoding)
+        line, column = text.to_encoding(first_name(text, winner.range), host.encoding)
         params = {
             "textDocument": {"uri": self.session.workspace.uri(winner.uri)},
             "position": {"line": line, "character": column},
@@ -123,6 +127,16 @@ async def _references(query: Query) -> tuple[Facts, Facts]:
     return {"references": shown, "total": len(found)}, meta
 
 
+def first_name(text: Text, span: Range) -> Position:
+    """Where a stretch of text is asked about: its start, or the name behind the keywords that it starts with
+    (``def f`` is about ``f``).
+    """
+    stretch = text.slice(span)
+    end = _KEYWORDS.match(stretch)
+    named = end is not None and end[0] != "" and stretch[end.end() : end.end() + 1].isidentifier()
+    return text.position(text.offset(span[:2]) + end.end()) if end and named else span[:2]
+
+
 def page(items: list[dict[str, Any]], limit: int | None, cursor: str | None) -> tuple[list[dict[str, Any]], Facts]:
     """The items from ``cursor`` on, at most ``limit``, and the stable part of meta that says where to go on.
 
@@ -163,7 +177,21 @@ async def _locate(query: Query) -> tuple[Facts, Facts]:
         "location": {"uri": winner.uri, "range": list(winner.range)},
         "text": excerpt,
         "symbolId": _symbol_id(query),
+        "anchor": _anchor(winner.uri, text, winner.range),
     }, {}
+
+
+def _anchor(path: str, text: Text | None, span: Range) -> str | None:
+    """An anchor that finds the place again, where that is the first name of its line."""
+    from lsp.anchors import make
+
+    if text is None or not text.line(span[0]).strip():
+        return None
+    line = text.line(span[0])
+    whole = (span[0], len(line) - len(line.lstrip()), span[0], len(line))
+    first = first_name(text, whole)
+    made = make(path, text, span[0]) if first_name(text, span) == first else None
+    return write(made) if made else None
 
 
 def _symbol_id(query: Query) -> str | None:

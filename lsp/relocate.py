@@ -106,7 +106,7 @@ def resolve(spec: Spec, tree: Tree, tau: float = TAU) -> Resolution:
     """Where ``spec`` leads in ``tree``. ``NOT_FOUND``, ``AMBIGUOUS``, ``VERSION_SKEW``, ``JAIL`` or
     ``BAD_SELECTOR_SYNTAX``.
     """
-    from lsp import candidates
+    from lsp import anchors, candidates
 
     check(spec)
     match spec:
@@ -117,7 +117,7 @@ def resolve(spec: Spec, tree: Tree, tau: float = TAU) -> Resolution:
         case AstSpec():
             return choose(candidates.nodes(spec, tree), spec, tau)
         case AnchorSpec():
-            return choose(candidates.snippets(spec, tree), spec, tau)
+            return choose(anchors.snippets(spec, tree), spec, tau)
 
 
 def choose(found: Iterable[Candidate], spec: Spec, tau: float = TAU) -> Resolution:
@@ -141,9 +141,9 @@ def ambiguous(ranked: Sequence[Candidate], spec: Spec, tau: float) -> LanserErro
     from lsp.selectors import format as write
 
     shown = [candidate.as_dict() for candidate in ranked[:SHOWN]]
-    if len(ranked) == 1:
-        message = f"nothing in the workspace is surely {write(spec)}; the nearest is {ranked[0].name or ranked[0].uri}"
-        return LanserError(Code.AMBIGUOUS, message, {"candidates": shown, "tau": tau, "weights": dict(WEIGHTS)})
     places = "; ".join(f"{c.uri}:{c.range[0] + 1}" + (f" ({c.name})" if c.name else "") for c in ranked[:SHOWN])
-    message = f"{write(spec)} could mean {len(ranked)} places: {places}; name one of them exactly"
+    if ranked[0].score < tau:
+        message = f"nothing in the workspace is surely {write(spec)}; nearest: {places}"
+    else:
+        message = f"{write(spec)} could mean {len(ranked)} places: {places}; name one of them exactly"
     return LanserError(Code.AMBIGUOUS, message, {"candidates": shown, "tau": tau, "weights": dict(WEIGHTS)})

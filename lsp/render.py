@@ -40,6 +40,8 @@ def plain(bundle: Bundle) -> Iterable[str]:
         yield from _excerpt(root, facts["location"])
         if facts.get("symbolId"):
             yield f"  symbolId {facts['symbolId']}"
+        if facts.get("anchor"):
+            yield f"  {facts['anchor']}"
     for item in facts.get("symbols") or []:
         yield f"{place(item)}  {item['name']}"
     for item in facts.get("actions") or []:

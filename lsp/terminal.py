@@ -50,6 +50,8 @@ def parts(bundle: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield Text(facts["hover"] or "nothing to say about that place")
     if facts.get("symbolId"):
         yield Text(f"symbolId {facts['symbolId']}", style="dim")
+    if facts.get("anchor"):
+        yield Text(facts["anchor"], style="dim")
     if facts.get("symbols"):
         yield _grouped(facts["symbols"], lambda item: (Text(item["name"]),))
     for item in facts.get("actions") or []:

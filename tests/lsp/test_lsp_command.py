@@ -54,6 +54,7 @@ def project(tmp_path: Path) -> Path:
         (["nonsense"], 79),
         (["def", "b.py@L3:C1", "--server", "unknown"], 79),
         (["rename", "py://a#walk", "not a name"], 79),
+        (["rename", "py://a#walk", "class"], 79),
     ],
 )
 def test_the_exit_status_says_what_happened(project: Path, args: list[str], status: int) -> None:
@@ -70,6 +71,14 @@ def test_json_is_one_valid_bundle_and_nothing_else(project: Path) -> None:
         bundle = json.loads(done.stdout)
         verify(bundle)
         assert bundle["meta"]["exit_code"] == done.returncode
+
+
+def test_an_anchor_that_locate_makes_leads_to_what_it_names(project: Path) -> None:
+    anchor = json.loads(lanser(project, "locate", "py://a#walk", "--json").stdout)["facts"]["anchor"]
+    (project / "a.py").write_text("# moved\n\n" + (project / "a.py").read_text())
+    found = json.loads(lanser(project, "refs", anchor, "--json", "--server", "ty").stdout)
+    assert found["facts"] and [item["uri"] for item in found["facts"]["references"]] == ["a.py", "b.py", "b.py"]
+    assert anchor in lanser(project, "locate", anchor).stdout
 
 
 def test_a_list_is_given_in_pages(project: Path) -> None:
