@@ -111,6 +111,10 @@ class Documents:
             self._close(path, notify)
             return
         self._open[path] = document
+        if self._profile.update == "reopen":
+            notify("textDocument/didClose", {"textDocument": {"uri": self._workspace.uri(path)}})
+            notify("textDocument/didOpen", self.item(path))
+            return
         head = {"uri": self._workspace.uri(path), "version": document.version}
         body = [{"text": mask(document.text.text, self._pinned)}]
         notify("textDocument/didChange", {"textDocument": head, "contentChanges": body})

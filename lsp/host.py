@@ -238,7 +238,11 @@ class Host:
     def _on_notify(self, method: str, params: Any) -> None:
         if method == "textDocument/publishDiagnostics":
             self.order += 1
-            self.pushes[params["uri"]] = Push(params.get("diagnostics", []), params.get("version"), self.order)
+            push = Push(params.get("diagnostics", []), params.get("version"), self.order)
+            last = self.pushes.get(params["uri"])
+            # What was found in an older version may be sent after the newer one's.
+            if last is None or None in (push.version, last.version) or (push.version or 0) >= (last.version or 0):
+                self.pushes[params["uri"]] = push
         elif method == "$/progress":
             self._progress(str(params.get("token")), (params.get("value") or {}).get("kind"))
         self._changed.set()

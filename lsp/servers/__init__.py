@@ -75,6 +75,10 @@ class Profile:
     """For ``push``: once anything has changed, a document is closed and opened again before its diagnostics are waited
     for, since the server pushes nothing where they stayed the same.
     """
+    update: Literal["change", "reopen"] = "change"
+    """How an open document gets its new text: by ``didChange``, or closed and opened again, for a server that may send
+    what it found in the old text with the version of the new one.
+    """
     quiet: float = 0.0
     """For ``push``: seconds without a further push after which a round is taken to be complete, for a server that
     pushes in parts.
