@@ -41,7 +41,7 @@ def load_rows(config: TasksConfig) -> tuple[list[Task], list[Task]]:
     from benchmarks.rows import load_tasks
 
     rows = load_tasks(config.rows)
-    if config.level:
+    if config.level != "all":
         rows = [task for task in rows if task.level == config.level]
     train = [task for task in rows if task.split == "train"][: config.max_train]
     heldout = [task for task in rows if task.split == "heldout"][: config.max_heldout]

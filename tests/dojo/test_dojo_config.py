@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.rows import load_tasks
+from dojo import build
 from dojo.config import Config, load
 from dojo.errors import UserError
 
@@ -29,6 +31,18 @@ def test_the_resolved_config_loads_back_to_an_equal_one(tmp_path: Path) -> None:
     config = load(QUICKSTART, ["--train.steps", "3", "--optim.lr=1e-4", "--sandbox.backend", "local"])
     assert (config.train.steps, config.optim.lr, config.sandbox.backend) == (3, 1e-4, "local")
     assert load(_write(tmp_path, config.to_toml())) == config
+
+
+def test_every_row_can_be_asked_for_and_the_resolved_config_says_so(tmp_path: Path) -> None:
+    rows = [task for task in load_tasks("starter") if task.split == "train"][:2]
+    bare = rows[1].model_copy(update={"level": None, "instance_id": "bare"})
+    file = tmp_path / "rows.jsonl"
+    file.write_text(f"{rows[0].model_dump_json()}\n{bare.model_dump_json()}\n")
+    config = load(_write(tmp_path, f'[tasks]\nrows = "{file}"\nlevel = "all"\n'))
+    assert load(_write(tmp_path, config.to_toml())) == config
+    assert [task.instance_id for task in build.load_rows(config.tasks)[0]] == [rows[0].instance_id, "bare"]
+    starter = config.tasks.model_copy(update={"level": "starter"})
+    assert [task.instance_id for task in build.load_rows(starter)[0]] == [rows[0].instance_id]
 
 
 def test_a_sandbox_may_be_named_by_its_backend_alone() -> None:
