@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.policy import Message, Policy, PolicyError, Sampled
+from agent.policy import Around, PolicyError, Sampled
 from agent.trajectory import Key
 from sandbox.grading.patch import PatchError, apply
 from sandbox.grading.tree import read_frozen
@@ -112,24 +112,13 @@ class NoBashSandbox(DyingSandbox):
 
 
 @dataclass(slots=True)
-class FailingPolicy:
+class FailingPolicy(Around):
     """Plays as ``inner``, but its engine fails at ``turn``, ``times`` times."""
 
-    inner: Policy
     turn: int = 0
     times: int = 1
     samples: int = 0
     """Samples drawn so far."""
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    def open(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        return self.inner.open(messages)
-
-    def reply(self, messages: Sequence[Message], cut: bool) -> tuple[int, ...]:
-        return self.inner.reply(messages, cut)
 
     async def sample(self, context: Sequence[int], key: Key, turn: int, max_tokens: int) -> Sampled:
         if turn == self.turn and self.times > 0:

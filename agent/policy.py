@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -59,6 +60,26 @@ class Policy(Protocol):
         """Draw one turn. Deterministic in (weights, context, key, turn). Raises ``PolicyError`` when the engine
         fails."""
         ...
+
+
+@dataclass(slots=True)
+class Around:
+    """A policy around another one: what it does not say itself, ``inner`` says."""
+
+    inner: Policy
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    def open(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        return self.inner.open(messages)
+
+    def reply(self, messages: Sequence[Message], cut: bool) -> tuple[int, ...]:
+        return self.inner.reply(messages, cut)
+
+    async def sample(self, context: Sequence[int], key: Key, turn: int, max_tokens: int) -> Sampled:
+        return await self.inner.sample(context, key, turn, max_tokens)
 
 
 class PolicyError(Exception):

@@ -22,7 +22,7 @@ from typing import Any
 from agent.chat import ByteTokenizer, Chat
 from agent.config import AgentConfig
 from agent.doubles import ExactGrader, Shelf
-from agent.policy import Message, Policy, Sampled
+from agent.policy import Around, Sampled
 from agent.scaffold import Scaffold
 from agent.scripted import SCRIPTS, ScriptedPolicy, scripted
 from agent.trajectory import Key, Trajectory
@@ -37,22 +37,11 @@ MANY = 256
 
 
 @dataclass(slots=True)
-class Timed:
+class Timed(Around):
     """A policy that notes the time between its samples."""
 
-    inner: Policy
     gaps: list[float] = field(default_factory=list[float])
     _left: float | None = None
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    def open(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        return self.inner.open(messages)
-
-    def reply(self, messages: Sequence[Message], cut: bool) -> tuple[int, ...]:
-        return self.inner.reply(messages, cut)
 
     async def sample(self, context: Sequence[int], key: Key, turn: int, max_tokens: int) -> Sampled:
         now = time.perf_counter()

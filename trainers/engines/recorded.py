@@ -21,7 +21,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent.chat import Chat
-from agent.policy import Message, Policy, PolicyError, Sampled
+from agent.policy import Around, Message, Policy, PolicyError, Sampled
 from agent.store import Store, StoreError
 from agent.trajectory import Key, Trajectory
 from trainers.errors import TrainingError
@@ -124,22 +124,11 @@ class Recording:
         self.inner.close()
 
 
-@dataclass(frozen=True, slots=True)
-class RecordingPolicy:
+@dataclass(slots=True)
+class RecordingPolicy(Around):
     """See :class:`agent.policy.Policy`."""
 
-    inner: Policy
     path: Path
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    def open(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        return self.inner.open(messages)
-
-    def reply(self, messages: Sequence[Message], cut: bool) -> tuple[int, ...]:
-        return self.inner.reply(messages, cut)
 
     async def sample(self, context: Sequence[int], key: Key, turn: int, max_tokens: int) -> Sampled:
         """One sample, recorded before it is given."""
