@@ -24,6 +24,7 @@ from benchmarks.speed.measure import Clock, Measured
 from rewards.config import RewardConfig
 from rewards.critics.tests import TestVector
 from rewards.recipe import Recipe
+from rewards.replay import Side, by_step
 from rewards.turns import TurnChannel
 from sandbox.task import Status, Verdict
 
@@ -51,21 +52,23 @@ def large_group(runs: int) -> Measured:
 
 
 def replayed(count: int) -> Iterator[Measured]:
-    """A generated run of trajectories with 10 turns, 2,000 tokens and 50 tests, from its file to credit."""
+    """A generated run of trajectories with 10 turns, 2,000 tokens and 50 tests, from its file to credit and audit, as
+    ``dojo replay`` goes through it."""
     recipe, rates, held = Recipe(GATED), list[float](), list[float]()
     with tempfile.TemporaryDirectory(prefix="repodojo-speed-") as folder:
         path = Path(folder) / "trajectories.jsonl"
         write(path, count)
         size, slice_ = path.stat().st_size, max(GROUP, count // 10)
-        began, done = Clock.now(), 0
-        for group in Store(path).groups():
-            recipe.score(group)
-            done += len(group)
-            if done >= slice_ * (len(rates) + 1):
-                rates.append(slice_ / began.since().cpu)
+        began, done, told = Clock.now(), 0, 0
+        side = Side(recipe.config.name)
+        for step in by_step(Store(path).groups()):
+            side.add(step, [recipe.score(group) for group in step])
+            done += sum(map(len, step))
+            if done - told >= slice_ or done == count:
+                rates.append((done - told) / began.since().cpu)
                 gc.collect()
                 held.append(_held())
-                began = Clock.now()
+                began, told = Clock.now(), done
     note = f"{count} trajectories, {size / 1e9:.2g} GB, ten parts, one core, CPU"
     yield Measured("replay of a stored run under verpo_gated", "trajectories/s", tuple(rates), note)
     yield Measured("memory that a replay gains from its first tenth to its end", "MB", (held[-1] - held[0],), note)
