@@ -34,6 +34,9 @@ class Recipe(BaseModel):
     """Arguments that pytest needs."""
     files: dict[str, str] = {}
     """Files that a build would generate: path -> text, with ``{version}`` filled in."""
+    command: str = ""
+    """Shell command of a test program that is not pytest, with ``{python}`` and ``{files}`` filled in; its results are
+    read from its log, by the parser that the row names, and the grades are marked for it."""
 
 
 @cache
@@ -45,13 +48,13 @@ def recipes(file: Path = FILE) -> tuple[Recipe, ...]:
         raise TaskError(f"the recipes {file} are broken: {str(error).splitlines()[0]}") from None
 
 
-def recipe_of(task: Task) -> Recipe:
+def recipe_of(task: Task, file: Path = FILE) -> Recipe:
     """The recipe of a row. Raises :class:`TaskError`."""
     version = str((task.model_extra or {}).get("version", ""))
-    for recipe in recipes():
+    for recipe in recipes(file):
         if recipe.repo == task.repo and version in recipe.versions:
             return recipe
-    known = sorted({f"{recipe.repo} {'/'.join(recipe.versions)}" for recipe in recipes()})
+    known = sorted({f"{recipe.repo} {'/'.join(recipe.versions)}" for recipe in recipes(file)})
     raise TaskError(
-        f"{task.instance_id}: {FILE.name} has no recipe for {task.repo} {version}; there are {', '.join(known)}"
+        f"{task.instance_id}: {file.name} has no recipe for {task.repo} {version}; there are {', '.join(known)}"
     )

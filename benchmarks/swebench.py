@@ -2,22 +2,24 @@
 
 The agent's tree is the row's commit and nothing later. The hidden tests are that tree's tests with ``test_patch`` over
 them. The environment comes from a recipe, not from the row's image and script: sandboxes have no network, and grading
-reads structured results where the row names a parser of logs.
+reads structured results. Where a recipe names a test program that is not pytest, the row's parser reads its log.
 
 Ids that name no test of the tree (a log parser took ``[100%]``, or a line of a nested run, for one) are left out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.clones import check_out, find_clone
 from benchmarks.interpreters import place
 from benchmarks.packages import under
 from benchmarks.prepare import build, build_tree, home, key
-from benchmarks.recipes import Recipe, recipe_of
+from benchmarks.recipes import FILE, Recipe, recipe_of
 from benchmarks.sites import site
 from benchmarks.trees import CONFIG
+from sandbox.grading.logs import parser
 from sandbox.grading.patch import PatchError, apply_changes, parse
 from sandbox.grading.paths import is_test
 from sandbox.grading.tree import Entry, read_frozen
@@ -32,26 +34,29 @@ def is_row(task: Task) -> bool:
 class SWEBenchSource:
     """Builds the folders of SWE-bench's rows."""
 
-    def __init__(self, backend: str, repos: Path | None) -> None:
+    def __init__(self, backend: str, repos: Path | None, recipes: Path = FILE) -> None:
         """``backend``: the kind of sandbox that they are for. ``repos``: the folder of the clones."""
-        self._backend, self._repos = backend, repos
+        self._backend, self._repos, self._recipes = backend, repos, recipes
 
     def prepare(self, task: Task) -> Prepared:
         """Base tree, tests and environment. Raises :class:`TaskError` with one sentence."""
         if self._repos is None:
             raise TaskError(f"{task.instance_id} needs a clone of {task.repo}: name its folder with --repos DIR")
-        recipe = recipe_of(task)
+        recipe = recipe_of(task, self._recipes)
         base = self._base(task, recipe, self._repos)
         tests, added = restored_tests(task, recipe, base)
-        files = {_file(test) for test in (*task.FAIL_TO_PASS, *task.PASS_TO_PASS)} & {*tests}
+        files = _test_files(task, recipe, tests)
+        listed = {
+            name: tuple(test for test in ids if recipe.command or _file(test) in files)
+            for name, ids in (("FAIL_TO_PASS", task.FAIL_TO_PASS), ("PASS_TO_PASS", task.PASS_TO_PASS))
+        }
         where = place(recipe.python, self._backend)
         filled = task.model_copy(
             update={
                 "hidden": added,
                 "test_files": tuple(sorted(files)),
                 "source_root": recipe.source_root,
-                "FAIL_TO_PASS": tuple(test for test in task.FAIL_TO_PASS if _file(test) in files),
-                "PASS_TO_PASS": tuple(test for test in task.PASS_TO_PASS if _file(test) in files),
+                **listed,
             }
         )
         folder = home("tests") / key("swebench", task.repo, task.base_commit, task.test_patch, recipe.model_dump())
@@ -63,6 +68,8 @@ class SWEBenchSource:
             image=where.image,
             python=where.python,
             pytest_args=recipe.args,
+            command=recipe.command,
+            log=_log(task) if recipe.command else "",
         )
 
     def _base(self, task: Task, recipe: Recipe, repos: Path) -> Path:
@@ -77,6 +84,24 @@ class SWEBenchSource:
 
 def _file(test: str) -> str:
     return test.partition("::")[0]
+
+
+def _test_files(task: Task, recipe: Recipe, tests: Mapping[str, Entry]) -> set[str]:
+    """What is run: the files of the listed ids, or, where the ids of the program name no file, those of the patch."""
+    if recipe.command:
+        changed = {change.new for change in parse(task.test_patch)}
+        return {path for path in changed if path is not None and path.endswith(".py")} & {*tests}
+    return {_file(test) for test in (*task.FAIL_TO_PASS, *task.PASS_TO_PASS)} & {*tests}
+
+
+def _log(task: Task) -> str:
+    """The parser that a row asks for. Raises :class:`TaskError`."""
+    name = str((task.model_extra or {}).get("log_parser", ""))
+    try:
+        parser(name)
+    except LookupError as error:
+        raise TaskError(f"{task.instance_id}: {error}") from None
+    return name
 
 
 def restored_tests(task: Task, recipe: Recipe, base: Path) -> tuple[dict[str, Entry], tuple[str, ...]]:

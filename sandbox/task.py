@@ -104,6 +104,11 @@ class Prepared(BaseModel):
     """Interpreter of the task's code, by its absolute path inside the sandbox; ``None``: the toolbox's own."""
     pytest_args: tuple[str, ...] = ()
     """Arguments that the task's tests need, ``("-p", "pytest_mock")`` for example: no plugin is loaded by itself."""
+    command: str = ""
+    """Shell command of a test program that is not pytest, whose results are read from its log; ``{python}`` and
+    ``{files}`` (the test files) are filled in. Empty: pytest runs under the recorder."""
+    log: str = ""
+    """Parser of that log (:mod:`sandbox.grading.logs`)."""
 
 
 class TaskSource(Protocol):

@@ -13,6 +13,7 @@ ones fail.
 * ``tree``, ``diff``, ``patch``, ``gitformat``: trees as values, the patch between two, and its application.
 * ``paths``, ``flags``: what a patch may touch, and what is suspicious about it.
 * ``command``, ``plugin``: the run of the tests as plain data, and what runs inside.
+* ``logs``: results of a test program that is not pytest, read from what it printed; such a grade is marked.
 * ``graded``, ``scratch``, ``grade``, ``shadow``: the tree that is graded, its folder, the recipe, its vectors.
 """
 

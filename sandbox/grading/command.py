@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sandbox.protocol import WORKSPACE
-from sandbox.task import Task
+from sandbox.task import Prepared, Task
 
 PLUGIN = Path(__file__).with_name("plugin.py")
 
@@ -178,6 +178,14 @@ def _options(workspace: str, config: str) -> list[str]:
     quiet = ["-q", "--tb=short", "--color=no", "--continue-on-collection-errors"]
     own = ["-o", "addopts=", "-o", "required_plugins="]
     return ["-c", config, "--rootdir", workspace, "-p", "no:cacheprovider", *quiet, *own]
+
+
+def log_command(prepared: Prepared) -> str:
+    """The task's own test program as one command of a POSIX shell, its errors among its output."""
+    exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in sorted(ENV.items()))
+    files = shlex.join(prepared.task.test_files)
+    command = prepared.command.replace("{python}", prepared.python or "python3").replace("{files}", files)
+    return f"(export {exports}; cd {WORKSPACE} && {command}) </dev/null 2>&1"
 
 
 def read_report(text: str, run: TestRun) -> Report:

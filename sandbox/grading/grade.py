@@ -15,8 +15,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox.grading.command import KEPT, Forged, Report, TestRun, read_report, test_run
+from sandbox.grading.command import KEPT, Forged, Report, TestRun, log_command, read_report, test_run
 from sandbox.grading.graded import Graded, Refused, config_name, graded
+from sandbox.grading.logs import BY_LOG, outcomes
 from sandbox.grading.oracle import contradictions
 from sandbox.grading.patch import PatchError, UnsafePath, apply, parse
 from sandbox.grading.scratch import scratch
@@ -48,7 +49,7 @@ async def grade(
     flags: tuple[str, ...] = ()
     try:
         what = await asyncio.to_thread(graded, prepared, patch)
-        flags = what.flags
+        flags = (*what.flags, BY_LOG) if prepared.command else what.flags
         seen = await _graded_in(prepared, what, backend, timeout_s, limits or Limits(), oracle=True)
         verdict = seen if isinstance(seen, Verdict) else _verdict(prepared.task, seen)
     except (Refused, UnsafePath) as error:
@@ -116,6 +117,8 @@ async def _once(
 
 async def _run(sandbox: Sandbox, prepared: Prepared, timeout_s: float) -> Report | Verdict:
     task = prepared.task
+    if prepared.command:
+        return await _logged(sandbox, prepared, timeout_s)
     run = await _test_run(sandbox, prepared)
     await _create(sandbox, run)
     done = await sandbox.run(run.shell(), timeout_s)
@@ -130,6 +133,18 @@ async def _run(sandbox: Sandbox, prepared: Prepared, timeout_s: float) -> Report
         return read_report(read.output, run)
     except Forged as error:
         return _all_false(task, Status.TAMPERED, str(error))
+
+
+async def _logged(sandbox: Sandbox, prepared: Prepared, timeout_s: float) -> Report | Verdict:
+    """The run of a test program that no recorder can be put into; the grade is marked for it."""
+    done = await sandbox.run(log_command(prepared), timeout_s)
+    if done.timed_out:
+        return _all_false(prepared.task, Status.TIMEOUT, f"the tests took more than {timeout_s:g} s")
+    found = outcomes(prepared.log, done.output)
+    if done.exit_code and not {"failed", "error"} & {*found.values()}:
+        why = f"the test program ended with exit code {done.exit_code}, and its log names no failure"
+        return _all_false(prepared.task, Status.FAILED, why)
+    return Report(collected=tuple(found), outcomes=found, messages={}, errors={}, exit=done.exit_code or 0)
 
 
 async def _asked(sandbox: Sandbox, prepared: Prepared, report: Report, timeout_s: float) -> Report | Verdict:

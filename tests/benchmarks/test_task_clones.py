@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,13 @@ from benchmarks.clones import check_out, find_clone
 from benchmarks.everything import Everything
 from benchmarks.recipes import Recipe, recipe_of, recipes
 from benchmarks.rows import dump_row, load_tasks
-from benchmarks.swebench import is_row, restored_tests
+from benchmarks.swebench import SWEBenchSource, is_row, restored_tests
+from sandbox.grading import grade
 from sandbox.grading.command import Report
 from sandbox.grading.hygiene import problems
-from sandbox.task import Prepared, Task, TaskError
+from sandbox.grading.logs import BY_LOG
+from sandbox.local import LocalBackend
+from sandbox.task import Prepared, Status, Task, TaskError, Verdict
 from tests.sandbox.toy_task import IDENTITY
 
 TEST_PATCH = """\
@@ -157,3 +162,63 @@ def test_an_id_that_a_log_parser_changed_stands_for_all_tests_that_it_may_have_b
     assert report.passed("t.py::p[/b.py]") and not report.passed("t.py::q[/b.py]")
     assert not report.passed("t.py::p[/.py]") and not report.passed("t.py::p[/a/b]")
     assert not report.passed("t.py::c[x") and not report.passed("t.py::a") and not report.passed("t.py::a[")
+
+
+PROGRAM = """\
+[[recipe]]
+repo = "own/toy"
+versions = ["1.0"]
+python = "{python}"
+requirements = []
+command = "{{python}} -m unittest -v tests.test_unit"
+"""
+UNIT_PATCH = """\
+diff --git a/tests/test_unit.py b/tests/test_unit.py
+new file mode 100644
+--- /dev/null
++++ b/tests/test_unit.py
+@@ -0,0 +1,9 @@
++import unittest
++from pathlib import Path
++
++class Unit(unittest.TestCase):
++    def test_fixed(self):
++        self.assertEqual(Path("a.py").read_text(), "the fix")
++
++    def test_there(self):
++        self.assertTrue(Path("a.py").exists())
+"""
+GOLD = "--- a/a.py\n+++ b/a.py\n@@ -1 +1 @@\n-2\n\\ No newline at end of file\n+the fix\n\\ No newline at end of file\n"
+WHERE = "tests.test_unit.Unit"
+
+
+def unit(commit: str, **fields: object) -> Task:
+    ids = {
+        "FAIL_TO_PASS": f'["test_fixed ({WHERE}.test_fixed)"]',
+        "PASS_TO_PASS": f'["test_there ({WHERE}.test_there)"]',
+    }
+    parser = {"log_parser": "parse_log_django", "test_patch": UNIT_PATCH, "patch": GOLD}
+    return row(commit, **{**ids, **parser, **fields})
+
+
+def test_a_recipe_with_a_test_program_of_its_own_is_graded_by_the_parser_of_its_row(
+    clone: tuple[Path, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(PROGRAM.format(python=f"{sys.version_info.major}.{sys.version_info.minor}"))
+    source = SWEBenchSource("local", clone[0].parent, file)
+    prepared = source.prepare(unit(clone[1]))
+    assert prepared.task.test_files == ("tests/test_unit.py",) and prepared.log == "parse_log_django"
+
+    async def both() -> list[Verdict]:
+        backend = LocalBackend()
+        try:
+            return [await grade(prepared, text, backend) for text in (GOLD, "")]
+        finally:
+            await backend.close()
+
+    gold, empty = asyncio.run(both())
+    assert (gold.status, gold.flags) == (Status.RESOLVED, (BY_LOG,)), gold.detail
+    assert empty.status is Status.FAILED and list(empty.results.values()) == [False, True]
+    with pytest.raises(TaskError, match="no parser of logs 'parse_log_jest'"):
+        source.prepare(unit(clone[1], log_parser="parse_log_jest"))
