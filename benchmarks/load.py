@@ -1,7 +1,9 @@
 """Load: many sandboxes at once, for a while, with every kind of action; failures, leaks and memory.
 
 ``python -m benchmarks.load --sandboxes 64 --minutes 15``. All use the shell, a quarter the editor too, an eighth a
-language server. Memory is what the kernel counts for each container's own processes, taken a few times on the way.
+language server. Memory is what the kernel counts for each container's own processes, taken :data:`SAMPLES` times on the
+way. What must hold: no failure, no container left behind, and no more memory in the last third of the time than in the
+first, neither of a sandbox of any kind nor of the process that drives them.
 """
 
 from __future__ import annotations
@@ -9,13 +11,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any, NamedTuple
 
 from sandbox import owner
@@ -24,8 +27,17 @@ from sandbox.engine import connect
 from sandbox.protocol import Limits, Sandbox, SandboxError, Spec
 
 KINDS = ("shell", "editor", "language server")
+DRIVER = "driving process"
 PAUSE_S = 2.0
 """A scripted agent thinks this long between two turns, in seconds."""
+SAMPLES = 30
+"""How often memory is taken."""
+GROWTH, GROWTH_MB = 0.1, 2.0
+"""From the first third of the time to the last, memory may grow by this share or by so many MiB: allocators and caches
+settle, leaks do not.
+"""
+Sample = dict[str, list[float]]
+"""MiB of each, by kind."""
 
 
 def kind_of(number: int) -> str:
@@ -39,6 +51,7 @@ class Stage(NamedTuple):
     backend: DockerBackend
     tree: Path
     until: float
+    sandboxes: int
     failures: list[str]
     kinds: dict[str, str]
     """Of each container."""
@@ -74,53 +87,82 @@ async def agent(number: int, stage: Stage) -> int:
     return turns
 
 
-def memory_mb(kinds: Mapping[str, str]) -> dict[str, list[float]]:
-    """MiB of each container, by kind."""
+def memory_mb(kinds: Mapping[str, str]) -> Sample:
+    """MiB of each container, by kind, and of this process."""
     import docker.errors
 
     client = connect()
-    found: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    found: Sample = {kind: [] for kind in KINDS}
     for container, kind in list(kinds.items()):
         with contextlib.suppress(docker.errors.APIError, ValueError):  # closed meanwhile: an error, or an empty answer
             usage = client.api.stats(container, stream=False, one_shot=True)["memory_stats"]
             if "usage" in usage:
                 found[kind].append((usage["usage"] - usage["stats"].get("inactive_file", 0)) / 2**20)
-    return found
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return found | {DRIVER: [resident / 2**20]}
 
 
-async def watch(stage: Stage, every_s: float) -> list[dict[str, list[float]]]:
-    """The containers' memory, taken now and then."""
-    taken: list[dict[str, list[float]]] = []
+async def watch(stage: Stage, every_s: float) -> list[Sample]:
+    """The memory, taken now and then while every sandbox is open."""
+    taken: list[Sample] = []
     while time.monotonic() + every_s < stage.until:
         await asyncio.sleep(every_s)
-        taken.append(await asyncio.to_thread(memory_mb, stage.kinds))
+        if len(stage.kinds) == stage.sandboxes:
+            taken.append(await asyncio.to_thread(memory_mb, stage.kinds))
     return taken
 
 
+def thirds(medians: Sequence[float]) -> tuple[float, float]:
+    """Means of the first and of the last third, in MiB."""
+    part = max(1, len(medians) // 3)
+    return mean(medians[:part]), mean(medians[-part:])
+
+
+def flat(medians: Sequence[float]) -> bool:
+    """Whether memory did not grow from the first third of the time to the last, beyond what :data:`GROWTH` allows."""
+    first, last = thirds(medians)
+    return last - first <= max(GROWTH_MB, GROWTH * first)
+
+
+def report(turns: Sequence[int], taken: Sequence[Sample], failures: Sequence[str], left: int) -> tuple[list[str], bool]:
+    """Lines of Markdown, and whether everything held."""
+    lines: list[str] = []
+    by_kind: defaultdict[str, list[int]] = defaultdict(list)
+    for number, count in enumerate(turns):
+        by_kind[kind_of(number)].append(count)
+    for kind, counts in by_kind.items():
+        each = f"median {median(counts):.0f} and least {min(counts)} of a sandbox"
+        lines.append(f"* {kind}: {len(counts)} sandboxes, {sum(counts)} turns, {each}")
+    good = not failures and not left and all(turns)
+    lines += ["", "| memory of one, MiB | first third | last third | most | flat |", "| --- | --- | --- | --- | --- |"]
+    for kind in (*by_kind, DRIVER):
+        medians = [median(one[kind]) for one in taken if one[kind]]
+        if not medians:
+            lines.append(f"| {kind} | not taken: the run was too short | | | |")
+            continue
+        good &= flat(medians)
+        first, last = thirds(medians)
+        most = max(value for one in taken for value in one[kind])
+        lines.append(f"| {kind} | {first:.1f} | {last:.1f} | {most:.1f} | {'yes' if flat(medians) else 'NO'} |")
+    lines += ["", f"* failures: {len(failures)}; containers left behind: {left}"]
+    return [*lines, *(f"  * {failure}" for failure in failures[:10])], good
+
+
 async def run(sandboxes: int, minutes: float) -> int:
-    """Run it, and print what was seen; 1 for a failure or a leak."""
+    """Run it, and print what was seen; 1 for a failure, a leak or growing memory."""
     with tempfile.TemporaryDirectory(prefix="repodojo-load-") as folder:
         tree = Path(folder)
         tree.chmod(0o755)
         (tree / "calc.py").write_text("def add(a: int, b: int) -> int:\n    return a + b\n")
-        stage = Stage(DockerBackend(warm=0), tree, time.monotonic() + 60 * minutes, [], {})
-        numbers = range(sandboxes)
-        watching = asyncio.create_task(watch(stage, max(5.0, 6 * minutes)))
-        turns = await asyncio.gather(*(agent(number, stage) for number in numbers))
+        stage = Stage(DockerBackend(warm=0), tree, time.monotonic() + 60 * minutes, sandboxes, [], {})
+        watching = asyncio.create_task(watch(stage, max(5.0, 60 * minutes / SAMPLES)))
+        turns = await asyncio.gather(*(agent(number, stage) for number in range(sandboxes)))
         taken = await watching
         await stage.backend.close()
     left = len(connect().api.containers(all=True, filters={"label": f"{LABEL}={owner.me()}"}))
-    by_kind: defaultdict[str, list[int]] = defaultdict(list)
-    for number, count in zip(numbers, turns, strict=True):
-        by_kind[kind_of(number)].append(count)
-    for kind, counts in by_kind.items():
-        print(f"* {kind}: {len(counts)} sandboxes, {sum(counts)} turns, median {median(counts):.0f} a sandbox")
-    for kind in KINDS:
-        medians = [f"{median(one[kind]):.0f}" for one in taken if one[kind]]
-        print(f"* memory of one sandbox with a {kind}, MiB, over time: {', '.join(medians)}")
-    print(f"* failures: {len(stage.failures)}; containers left behind: {left}")
-    print("\n".join(f"  * {failure}" for failure in stage.failures[:10]))
-    return int(bool(stage.failures) or left > 0)
+    lines, good = report(turns, taken, stage.failures, left)
+    print("\n".join(lines))
+    return int(not good)
 
 
 def main() -> int:
