@@ -26,7 +26,8 @@ stop() {
     read -r pid at <"$pidfile"
     if [ -n "$at" ] && [ "$(started_at "$pid")" = "$at" ]; then
         kill "$pid"
-        for _ in $(seq 1 100); do [ "$(started_at "$pid")" = "$at" ] || break; sleep 0.1; done
+        # It ends its containers first, which takes as long as their slowest.
+        for _ in $(seq 1 400); do [ "$(started_at "$pid")" = "$at" ] || break; sleep 0.1; done
         say "stopped dockerd (pid $pid)"
     fi
     rm -f "$pidfile"
