@@ -1,7 +1,8 @@
 """One GRPO step, generation and update, against TRL's GRPOTrainer: same model, prompts and lengths, one thread.
 
 TRL is not a dependency: it is installed for this measurement alone into a folder of its own, whose packages only the
-child process sees. ``python -m benchmarks.speed.yardstick ours|trl STEPS`` makes the steps in a process of its own.
+child process sees. Both children live at the same time and step in turn, each when it is told to on its standard input
+(``python -m benchmarks.speed.yardstick ours|trl SIZE STEPS``); one waits asleep while the other steps.
 """
 
 from __future__ import annotations
@@ -13,16 +14,21 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from benchmarks.speed import update
 from benchmarks.speed.measure import Measured, ratio
-from benchmarks.speed.update import network
+from trainers.model import cache, embedded, missing
 
 VERSION = "1.16.0"
 PROMPTS, GROUP, PROMPT, NEW = 2, 4, 64, 64
 STEPS = 3
+"""Measured steps of a pair of processes; one more warms up."""
 WAYS = ("ours", "trl")
+SIZES = {"7M": "7.1 M parameters", "135M": "135 M parameters (the embedded model)"}
 NEEDS = (
     f"trl=={VERSION}",
     "datasets==4.4.1",
@@ -36,14 +42,23 @@ NEEDS = (
 
 def folder() -> Path:
     """Where TRL lies; installed when it is not there. Raises ``OSError`` when it cannot be."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "repodojo"
-    where = base / f"trl-{VERSION}"
-    if not (where / "trl").is_dir():
-        pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
+    where = cache().parent / f"trl-{VERSION}"
+    if not (where / "complete").is_file():
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--upgrade"]
         done = subprocess.run([*pip, "--target", str(where), *NEEDS], capture_output=True, text=True, check=False)
         if done.returncode:
             raise OSError(f"TRL could not be installed: {(done.stderr.strip().splitlines() or ['no reason'])[-1]}")
+        (where / "complete").touch()
     return where
+
+
+def network(size: str) -> Any:
+    """The model of a size, in float32."""
+    if size == "7M":
+        return update.network()
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(embedded(), dtype="float32")
 
 
 def prompts() -> list[list[int]]:
@@ -52,11 +67,23 @@ def prompts() -> list[list[int]]:
     return [chance.choices(range(300, 40_000), k=PROMPT) for _ in range(PROMPTS)]
 
 
-def ours(steps: int) -> list[float]:
-    """CPU seconds of each step of the engine and the learner."""
+def turn() -> float:
+    """Wait until it is this process's turn; its CPU seconds until then."""
+    sys.stdin.readline()
+    return time.process_time()
+
+
+def tell(began: float) -> None:
+    """CPU seconds of a step, to the parent."""
+    print(json.dumps(time.process_time() - began), flush=True)
+
+
+def ours(size: str, steps: int) -> None:
+    """Steps of the engine and the learner."""
     import torch
 
     from agent.chat import ByteTokenizer
+    from benchmarks.speed.prefix import Endless
     from trainers import attention, norm, trim
     from trainers.config import LossConfig, OptimConfig, SftConfig
     from trainers.engines.transformers import TransformersEngine
@@ -64,19 +91,18 @@ def ours(steps: int) -> list[float]:
     from trainers.model import Model
 
     torch.set_num_threads(1)
-    net = network().eval()
+    net = network(size).eval()
     for part in (attention, norm, trim):
         part.install(net)
-    model = Model(net, ByteTokenizer(), "7M")
+    model = Model(net, Endless(ByteTokenizer()), size)
     optim = OptimConfig(layers=None, tokens=4096, lr=1e-6)
     learner = TransformersLearner(model, optim, LossConfig(length=NEW), SftConfig(), 1.0)
-    engine, seconds = TransformersEngine(model), list[float]()
+    engine = TransformersEngine(model)
     for step in range(steps):
-        began = time.process_time()
+        began = turn()
         learner.update(asyncio.run(_sample(engine, step)))
-        seconds.append(time.process_time() - began)
+        tell(began)
     engine.close()
-    return seconds
 
 
 async def _sample(engine: Any, step: int) -> list[Any]:
@@ -89,6 +115,7 @@ async def _sample(engine: Any, step: int) -> list[Any]:
     found = await asyncio.gather(*(wave.policy.sample(given[key.prompt], key, 0, NEW) for key in keys))
     for key in keys:
         wave.leave(key)
+    assert all(len(sample.ids) == NEW for sample in found), "a sample ended before its length"
     return [
         Row(
             ids=(*given[key.prompt], *sample.ids),
@@ -102,8 +129,8 @@ async def _sample(engine: Any, step: int) -> list[Any]:
     ]
 
 
-def trl(steps: int) -> list[float]:
-    """CPU seconds of each step of GRPOTrainer."""
+def trl(size: str, steps: int) -> None:
+    """Steps of GRPOTrainer."""
     import importlib
     import tempfile
 
@@ -112,28 +139,32 @@ def trl(steps: int) -> list[float]:
 
     torch.set_num_threads(1)
     library: Any = importlib.import_module("trl")
-    seconds = list[float]()
 
     class Clock(TrainerCallback):
         began = 0.0
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-            self.began = time.process_time()
+            self.began = turn()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-            seconds.append(time.process_time() - self.began)
+            tell(self.began)
 
     with tempfile.TemporaryDirectory() as out:
         trainer = library.GRPOTrainer(
-            model=network(),
-            reward_funcs=lambda completions, **rest: [float(i % 2) for i in range(len(completions))],
+            model=network(size),
+            reward_funcs=_reward,
             args=_settings(library, out, steps),
             train_dataset=_dataset(),
             processing_class=_tokenizer(),
             callbacks=[Clock()],
         )
         trainer.train()
-    return seconds
+
+
+def _reward(completion_ids: Sequence[Sequence[int]], **rest: Any) -> list[float]:
+    """Contrast in every group; sees that the work is what ours is."""
+    assert all(len(ids) == NEW for ids in completion_ids), "a sample ended before its length"
+    return [float(i % 2) for i in range(len(completion_ids))]
 
 
 def _settings(library: Any, out: str, steps: int) -> Any:
@@ -177,29 +208,56 @@ def _tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="w1", pad_token="w2", unk_token="w0")
 
 
-def _once(way: str) -> list[float]:
+def _start(way: str, size: str) -> subprocess.Popen[str]:
     extra = {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), str(folder())])} if way == "trl" else {}
     env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **extra}
-    command = [sys.executable, "-m", "benchmarks.speed.yardstick", way, str(1 + STEPS)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise OSError((done.stderr.strip().splitlines() or ["it ended without a reason"])[-1])
-    return json.loads(done.stdout.strip().splitlines()[-1])[1:]
+    command = [sys.executable, "-m", "benchmarks.speed.yardstick", way, size, str(1 + STEPS)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+def _step(child: subprocess.Popen[str]) -> float:
+    """CPU seconds of one step of a child. Raises ``OSError`` with the last line of one that ended."""
+    assert child.stdin is not None and child.stdout is not None and child.stderr is not None
+    print(file=child.stdin, flush=True)
+    while line := child.stdout.readline():
+        try:
+            return float(json.loads(line))
+        except (ValueError, TypeError):  # what a library prints
+            continue
+    raise OSError((child.stderr.read().strip().splitlines() or ["it ended without a reason"])[-1])
+
+
+def _pair(size: str) -> dict[str, list[float]]:
+    """Both step in turn; without the first step of each."""
+    with ExitStack() as stack:
+        children = {way: stack.enter_context(_start(way, size)) for way in WAYS}
+        for child in children.values():
+            stack.callback(child.kill)
+        rounds = [{way: _step(child) for way, child in children.items()} for _ in range(1 + STEPS)]
+    return {way: [one[way] for one in rounds[1:]] for way in WAYS}
 
 
 def measure(runs: int) -> list[Measured]:
-    """Both in turn; the first step of each process warms up."""
-    seen: dict[str, list[float]] = {way: [] for way in WAYS}
+    """Both models; one that is not there says so."""
+    return [found for size in SIZES for found in _measure(size, runs)]
+
+
+def _measure(size: str, runs: int) -> list[Measured]:
+    name = f"one GRPO step, {SIZES[size]}"
+    if size != "7M" and (reason := missing()):
+        return [Measured(name, "", note=reason)]
     try:
-        for _ in range(runs):
-            for way in WAYS:
-                seen[way] += _once(way)
+        pairs = [_pair(size) for _ in range(runs if size == "7M" else -(-runs // 3))]
     except OSError as error:
-        return [Measured(f"one GRPO step against TRL {VERSION}", "", note=str(error))]
-    note = f"7.1 M parameters, {PROMPTS} prompts x {GROUP}, {PROMPT} + {NEW} tokens, one thread"
-    found = {way: Measured(f"one GRPO step, {way}", "CPU-s", tuple(seen[way]), note) for way in WAYS}
-    return [*found.values(), ratio(f"one GRPO step against TRL {VERSION}: CPU time", found["trl"], found["ours"])]
+        return [Measured(f"{name}, against TRL {VERSION}", "", note=str(error))]
+    note = f"{PROMPTS} prompts x {GROUP}, {PROMPT} + {NEW} tokens, every weight learns, one thread, steps in turn"
+    found = {
+        way: Measured(f"{name}, {way}", "CPU-s", tuple(seconds for pair in pairs for seconds in pair[way]), note)
+        for way in WAYS
+    }
+    return [*found.values(), ratio(f"{name}, against TRL {VERSION}: CPU time", found["trl"], found["ours"])]
 
 
 if __name__ == "__main__":
-    print(json.dumps({"ours": ours, "trl": trl}[sys.argv[1]](int(sys.argv[2]))))
+    {"ours": ours, "trl": trl}[sys.argv[1]](sys.argv[2], int(sys.argv[3]))

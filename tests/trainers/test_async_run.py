@@ -155,7 +155,8 @@ def kill(folder: Path, rng: random.Random, seen: set[Key]) -> bool:
     return alive
 
 
-def killed(folder: Path, kills: int) -> None:
+def killed(folder: Path, kills: int) -> int:
+    """A run that is killed so many times, or until it ends; how often it was. Nothing finished is lost."""
     rng, seen, hits = random.Random(int.from_bytes(os.urandom(4))), set[Key](), 0
     while hits < kills and kill(folder, rng, seen):
         hits += 1
@@ -172,6 +173,7 @@ def killed(folder: Path, kills: int) -> None:
     consumed = {*range(state.frontier), *state.used}
     assert set(prompts) <= consumed
     assert hits, "the run ended before it could be killed"
+    return hits
 
 
 def test_a_run_in_flight_that_is_killed_loses_nothing_finished(tmp_path: Path) -> None:
@@ -180,8 +182,10 @@ def test_a_run_in_flight_that_is_killed_loses_nothing_finished(tmp_path: Path) -
 
 @pytest.mark.slow
 def test_runs_in_flight_that_are_killed_fifty_times_lose_nothing_finished(tmp_path: Path) -> None:
-    for index in range(10):
-        killed(tmp_path / f"run-{index}", 5)
+    hits = runs = 0
+    while hits < 50:
+        hits, runs = hits + killed(tmp_path / f"run-{runs}", min(5, 50 - hits)), runs + 1
+    print(f"{hits} kills of {runs} runs, nothing finished lost")
 
 
 if __name__ == "__main__":

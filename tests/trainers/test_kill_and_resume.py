@@ -68,23 +68,41 @@ def killed_at(folder: Path, seconds: float) -> bool:
     return alive
 
 
-def test_a_run_killed_at_random_moments_ends_with_the_weights_and_metrics_of_one_that_was_not(
-    tmp_path: Path, uninterrupted: Path
-) -> None:
-    folder, rng, hits = tmp_path / "killed", random.Random(int.from_bytes(os.urandom(4))), 0
+def survived(home: Path, kills: int, uninterrupted: Path) -> None:
+    """Runs that are killed until that happened so many times in all; each ends as the uninterrupted one did."""
+    runs, hits = 0, 0
+    while hits < kills:
+        hits, runs = hits + killed(home / f"run-{runs}", kills - hits, uninterrupted), runs + 1
+        assert runs <= kills, "runs end before they can be killed: make them longer"
+    print(f"{hits} kills of {runs} runs, all of them with the same weights and metrics in the end")
+
+
+def killed(folder: Path, most: int, uninterrupted: Path) -> int:
+    """One run, killed at random moments; how often."""
+    rng, hits = random.Random(int.from_bytes(os.urandom(4))), 0
     seen: set[str] = set()
-    while hits < KILLS:
-        pause = rng.uniform(0, 0.35)
-        if not killed_at(folder, pause):
-            break
+    while hits < most and killed_at(folder, rng.uniform(0, 0.35)):
         hits += 1
         seen |= set(lines(folder))
-    assert hits >= 3, "the run ended before it could be killed three times: make it longer"
     assert start(folder).wait() == 0
     assert seen <= set(lines(folder)), "a finished trajectory was lost"
     assert weights(folder) == weights(uninterrupted)
     assert steady(folder) == steady(uninterrupted)
     assert sorted(lines(folder)) == sorted(lines(uninterrupted))
+    return hits
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_weights_and_metrics_of_one_that_was_not(
+    tmp_path: Path, uninterrupted: Path
+) -> None:
+    survived(tmp_path, KILLS, uninterrupted)
+
+
+@pytest.mark.slow
+def test_runs_killed_at_fifty_random_moments_end_with_the_weights_and_metrics_of_one_that_was_not(
+    tmp_path: Path, uninterrupted: Path
+) -> None:
+    survived(tmp_path, 50, uninterrupted)
 
 
 def test_no_episode_is_stored_twice_after_kills(tmp_path: Path) -> None:
