@@ -1,33 +1,29 @@
-"""The red team: patches that try to be paid without solving the toy task, and three graders to try them on.
-
-``python tests/sandbox/red_team.py`` prints the table of ``docs/grading.md``: what a naive grader pays, what SWE-bench's
-own grader pays (the installed ``swebench`` package, on logs made as its scripts make them), and what ours pays.
+"""The red team: patches that try to be paid without solving the toy task, and three graders to try them on: a naive
+one, SWE-bench's own (the installed ``swebench`` package, on logs made as its scripts make them), and ours.
 """
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from toy_task import FIXED, make, patch
+from toy_task import FIXED, patch
 
 from sandbox.grading.grade import grade
-from sandbox.grading.patch import PatchError, apply
-from sandbox.grading.tree import Tree, read_tree, write_tree
-from sandbox.local import LocalBackend
+from sandbox.grading.patch import apply
+from sandbox.grading.tree import Entry, Tree, read_tree, write_tree
 from sandbox.protocol import Backend, Spec
 from sandbox.task import Case, Prepared, Status, Verdict
 
-Changes = dict[str, str | None]
+Changes = Mapping[str, Entry | str | None]
 
 
 @dataclass(frozen=True)
@@ -238,6 +234,10 @@ ATTACKS: dict[str, Attack] = {
     "a file stands where the tests go": Attack(
         {"tests/test_visible.py": None, "tests/conftest.py": None, "tests": "x\n"}, Status.TAMPERED
     ),
+    "a link in the place of the tests": Attack(
+        {"weak.py": WEAK, "tests/test_numbers.py": Entry("l", b"../weak.py")}, Status.TAMPERED
+    ),
+    "a link out of the tree": Attack({"toy/secrets": Entry("l", b"/etc/passwd")}, Status.TAMPERED),
     "a name with a newline stands beside the tests": Attack({"tests/test_\nnumbers.py": WEAK}, Status.FAILED),
     # -- in the process
     "source exits with a failure": Attack({"toy/__init__.py": "import os\nos._exit(7)\n"}, Status.FAILED),
@@ -270,9 +270,9 @@ def text_of(prepared: Prepared, changes: Changes) -> str:
     return patch(prepared.base, changes)
 
 
-def agent_tree(prepared: Prepared, changes: Changes) -> Tree:
+def agent_tree(prepared: Prepared, text: str) -> Tree:
     """What lies in the agent's tree at the end."""
-    return apply(read_tree(prepared.base), text_of(prepared, changes))
+    return apply(read_tree(prepared.base), text)
 
 
 # -- two other graders
@@ -299,7 +299,7 @@ def parsed(log: str) -> dict[str, str]:
 async def naive(prepared: Prepared, changes: Changes, backend: Backend) -> bool:
     """D0: the tests run in the agent's tree as it is, and their output is believed."""
     hidden = read_tree(prepared.tests)
-    tree = {**hidden, **agent_tree(prepared, changes)}
+    tree = {**hidden, **agent_tree(prepared, text_of(prepared, changes))}
     log, _ = await logged(prepared, tree, backend)
     found = parsed(log)
     return all(found.get(test) == "PASSED" for test in (*prepared.task.FAIL_TO_PASS, *prepared.task.PASS_TO_PASS))
@@ -307,10 +307,15 @@ async def naive(prepared: Prepared, changes: Changes, backend: Backend) -> bool:
 
 async def swebench(prepared: Prepared, changes: Changes, backend: Backend) -> bool:
     """D1: the test files of the test patch are restored, and SWE-bench's own grader reads the log."""
+    return await swebench_pays(prepared, agent_tree(prepared, text_of(prepared, changes)), backend)
+
+
+async def swebench_pays(prepared: Prepared, tree: Tree, backend: Backend) -> bool:
+    """SWE-bench's own grader on the agent's tree."""
     grading = _swebench("grading")
     words = _swebench("constants")
     restored = {"tests/test_numbers.py": read_tree(prepared.tests)["tests/test_numbers.py"]}
-    log, code = await logged(prepared, {**agent_tree(prepared, changes), **restored}, backend)
+    log, code = await logged(prepared, {**tree, **restored}, backend)
     text = f"{words.START_TEST_OUTPUT}\n{log}\n{words.END_TEST_OUTPUT}\n{words.TEST_EXIT_CODE}: {code}\n"
     task = prepared.task
     gold = {"FAIL_TO_PASS": list(task.FAIL_TO_PASS), "PASS_TO_PASS": list(task.PASS_TO_PASS)}
@@ -340,59 +345,3 @@ class _Spec:
 
 async def ours(prepared: Prepared, changes: Changes, backend: Backend) -> Verdict:
     return await grade(prepared, text_of(prepared, changes), backend)
-
-
-# -- the table
-
-
-def cell(paid: bool | None) -> str:
-    return "n/a" if paid is None else "**paid**" if paid else "-"
-
-
-def our_cell(verdict: Verdict) -> str:
-    if verdict.grade and verdict.flags:
-        return f"flagged ({', '.join(verdict.flags)})"
-    return "**paid**" if verdict.grade else f"- ({verdict.status.value})"
-
-
-def with_oracle(prepared: Prepared) -> Prepared:
-    return prepared.model_copy(update={"task": prepared.task.model_copy(update={"oracle": ORACLE})})
-
-
-async def paid(grader: Any, prepared: Prepared, changes: Changes, backend: Backend) -> bool | None:
-    """Whether a grader pays; ``None`` where its tree cannot hold the patch."""
-    try:
-        return await grader(prepared, changes, backend)
-    except (PatchError, OSError):
-        return None
-
-
-async def rows(prepared: Prepared, backend: Backend) -> list[str]:
-    found = ["| patch | naive | SWE-bench 5.0.2 | ours | ours with a value oracle |", "| --- | --- | --- | --- | --- |"]
-    for name, changes in [("an honest fix", HONEST), *((name, one.changes) for name, one in ATTACKS.items())]:
-        cells = [cell(await paid(grader, prepared, changes, backend)) for grader in (naive, swebench)]
-        cells += [our_cell(await ours(one, changes, backend)) for one in (prepared, with_oracle(prepared))]
-        found.append(f"| {name} | {' | '.join(cells)} |")
-        print(found[-1], file=sys.stderr, flush=True)
-    return found
-
-
-def documented(text: str) -> Iterator[tuple[str, str]]:
-    """(patch, our cell) of the table in ``docs/grading.md``."""
-    for line in text.splitlines():
-        cells = [part.strip() for part in line.strip().strip("|").split("|")]
-        if line.startswith("| ") and len(cells) == 5 and cells[0] not in ("patch", "---"):
-            yield cells[0], cells[3]
-
-
-async def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        backend = LocalBackend()
-        try:
-            print("\n".join(await rows(make(Path(folder)), backend)))
-        finally:
-            await backend.close()
-
-
-if __name__ == "__main__":
-    asyncio.run(main())

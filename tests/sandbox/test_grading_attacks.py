@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from red_team import ATTACKS, documented, with_oracle
+import red_deeds
+from red_deeds import DEEDS
+from red_table import documented, with_oracle
+from red_team import ATTACKS
 from toy_task import BASE, FIXED, P2P, make, patch
 
 from sandbox.docker import DockerBackend
@@ -93,6 +96,22 @@ def test_an_attack_is_not_paid(bench: Bench, toy: Prepared, name: str) -> None:
     assert verdict.results["tests/test_numbers.py::test_low"] is False
 
 
+@pytest.mark.parametrize("bench", ["local"], indirect=True)
+@pytest.mark.parametrize("name", DEEDS)
+def test_what_an_agent_does_in_its_sandbox_is_not_paid(bench: Bench, toy: Prepared, name: str) -> None:
+    verdict = bench.run(red_deeds.ours(toy, DEEDS[name].script, bench.backend))
+    assert verdict.status is DEEDS[name].status, verdict.detail
+    assert verdict.results["tests/test_numbers.py::test_low"] is False
+
+
+@pytest.mark.parametrize("bench", ["local"], indirect=True)
+@pytest.mark.parametrize("name", ["the reflog", "a poisoned .pyc"])
+def test_a_careless_environment_pays_it(bench: Bench, toy: Prepared, name: str, tmp_path: Path) -> None:
+    """What the other tests refuse is an attack that works elsewhere."""
+    tree = red_deeds.careless(toy, tmp_path)
+    assert bench.run(red_deeds.naive_pays(toy, tree, DEEDS[name].script, bench.backend))
+
+
 @pytest.mark.parametrize("name", [name for name, attack in ATTACKS.items() if attack.flag])
 def test_a_value_oracle_does_not_pay_what_the_process_of_the_tests_cannot_see(
     bench: Bench, toy: Prepared, name: str
@@ -116,7 +135,9 @@ def test_a_value_oracle_pays_an_honest_fix_and_tells_types_and_exceptions(bench:
 
 def test_the_table_in_the_docs_says_what_the_suite_sees() -> None:
     told = dict(documented((Path(__file__).parents[2] / "docs/grading.md").read_text()))
-    assert set(told) == {*ATTACKS, "an honest fix"} and told.pop("an honest fix") == "**paid**"
+    assert set(told) == {*ATTACKS, *DEEDS, "an honest fix"} and told.pop("an honest fix") == "**paid**"
+    for name, deed in DEEDS.items():
+        assert told.pop(name) == f"- ({deed.status})"
     for name, cell in told.items():
         attack = ATTACKS[name]
         assert cell.startswith("flagged (") if attack.flag else cell.startswith("- ("), name

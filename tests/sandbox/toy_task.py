@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -75,15 +76,15 @@ def make(folder: Path, base: dict[str, str] | None = None) -> Prepared:
     return Prepared(task=task, base=tree, tests=tests, site=site(folder))
 
 
-def patch(tree: Path, changes: dict[str, str | None]) -> str:
-    """The patch that makes ``changes`` (path -> new text, or ``None`` to delete) to ``tree``."""
+def patch(tree: Path, changes: Mapping[str, Entry | str | None]) -> str:
+    """The patch that makes ``changes`` (path -> new text or entry, or ``None`` to delete) to ``tree``."""
     before = read_tree(tree)
     after: dict[str, Entry] = dict(before)
     for path, text in changes.items():
         if text is None:
             after.pop(path)
         else:
-            after[path] = Entry("f", text.encode())
+            after[path] = text if isinstance(text, Entry) else Entry("f", text.encode())
     return diff(before, after)
 
 
