@@ -46,7 +46,7 @@ def serve(config: Config) -> None:
     from trainers.ranks import serve as serve_calls
 
     made = learner(
-        load_model(config.model, config.seed),
+        load_model(config.model, config.seed, shared=config.scale.parallel == "fsdp2"),
         config.model,
         config.optim,
         config.loss,

@@ -36,7 +36,7 @@ def train(config: Config, resume: Path | None, out: Path, name: str) -> None:
     from trainers.ranks import rank, release
 
     check(config.model)
-    check_training(config.engine, config.model, config.optim, config.loss, config.train)
+    check_training(config.engine, config.model, config.optim, config.loss, config.train, config.scale)
     if rank():
         return scale.serve(config)
     run = resume or out / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"

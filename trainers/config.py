@@ -199,8 +199,8 @@ class OptimConfig(BaseModel):
     horizon: int | None = Field(default=None, ge=1)
     """The step from which the falling rate is a tenth of ``lr``."""
     ema: float | None = Field(default=None, gt=0, lt=1)
-    """Decay of a running average of the weights, which evaluations after training use (:mod:`trainers.average`). It costs
-    a copy of what learns. ``None``: they use the last weights."""
+    """Decay of a running average of the weights, which evaluations after training use (:mod:`trainers.average`). It
+    costs a copy of what learns. ``None``: they use the last weights."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -220,7 +220,7 @@ class ScaleConfig(BaseModel):
     """GPUs that learn: one process each, started by ``torchrun --nproc-per-node``."""
     parallel: Literal["ddp", "fsdp2"] = "ddp"
     """``ddp``: every rank holds everything, gradients are summed. ``fsdp2``: weights, gradients and optimiser are
-    shared out."""
+    shared out, and a server samples (:mod:`trainers.sharded`)."""
     samplers: int = Field(default=0, ge=0)
     """GPUs of the sampling server alone; 0: it shares those that learn."""
     tensor: int = Field(default=1, ge=1)

@@ -63,6 +63,8 @@ class VllmConfig(Truncated):
     finish first."""
     share: bool = False
     """Trainer and server share one GPU: the server sleeps while the weights learn."""
+    restarts: int = Field(default=3, ge=0)
+    """Times that a server which the run started, and which died, is started anew; then the run stops, resumable."""
     start_s: float = Field(default=600.0, gt=0)
     """Seconds until a server that is started must answer."""
     request_s: float = Field(default=600.0, gt=0)

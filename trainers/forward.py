@@ -13,6 +13,7 @@ from trainers.attention import hidden
 from trainers.batch import Micro
 from trainers.logprobs import logprobs
 from trainers.packing import Packed, pack
+from trainers.protocol import Row
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +31,8 @@ class Flat:
     sampler: list[float] = field(default_factory=list[float])
     advantages: list[float] = field(default_factory=list[float])
     rollouts: list[str] = field(default_factory=list[str])
+    owners: list[Row] = field(default_factory=list[Row])
+    """The row that a token belongs to."""
     missing: int = 0
     """Sampled tokens without a log-probability (NaN: the sampler was forced): they carry no loss."""
 
@@ -57,11 +60,22 @@ def flatten(micro: Micro) -> Flat:
                 flat.sampler.append(row.logprobs[t])
                 flat.advantages.append(row.advantages[t])
                 flat.rollouts.append(row.rollout)
+                flat.owners.append(row)
     return flat
+
+
+WHOLE = "packed_logprobs"
+"""Method of a network whose weights are shared out: the whole pass, between the hooks that gather them."""
 
 
 def forward(net: Any, flat: Flat, temperature: float) -> tuple[Tensor, Tensor]:
     """Log-probability and entropy (without gradient) of each sampled token, (N,)."""
+    shared = getattr(net, WHOLE, None)
+    return shared(flat, temperature) if shared else compute(net, flat, temperature)
+
+
+def compute(net: Any, flat: Flat, temperature: float) -> tuple[Tensor, Tensor]:
+    """See :func:`forward`."""
     import torch
 
     device = net.lm_head.weight.device

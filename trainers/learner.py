@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,9 +26,11 @@ from trainers.losses.build import dead_without_credit, losses
 from trainers.losses.tokens import Tokens
 from trainers.masters import lend, masters, settle
 from trainers.model import Model
+from trainers.packing import Packed, pack
 from trainers.protocol import Row
 from trainers.ranks import Alone, Ranks
 from trainers.schedule import policy_rate, rate
+from trainers.sharded import shard, state, whole
 from trainers.trainable import swapped, trainable
 from trainers.update_metrics import UpdateMetrics
 
@@ -52,8 +54,10 @@ class TransformersLearner:
         temperature: float,
         threads: int = 1,
         ranks: Ranks | None = None,
+        shared: str | None = None,
     ) -> None:
-        """``temperature`` is the sampler's: log-probabilities are taken at it."""
+        """``temperature`` is the sampler's: log-probabilities are taken at it. ``shared`` is the device on which the
+        weights are shared out over the ranks (:mod:`trainers.sharded`)."""
         import torch
 
         self.ranks: Ranks = ranks or Alone()
@@ -66,6 +70,10 @@ class TransformersLearner:
             self.parameters = trainable(model.net, optim)
         if optim.checkpointing:
             recompute.install(model.net)
+        self.shared = shared is not None
+        if shared is not None:
+            shard(model.net, shared)
+            self.parameters = {name: p for name, p in model.net.named_parameters() if p.requires_grad}
         self.masters = masters(self.parameters)
         """What the optimiser steps, by the name of the weight."""
         self.imitated = 0
@@ -101,7 +109,7 @@ class TransformersLearner:
         self._enter("policy")
         rows = self._credited(rows)
         self._accumulate(rows, self._policy_loss, self._live(rows))
-        found = {name: p.grad.clone() for name, p in self.parameters.items() if p.grad is not None}
+        found = {name: whole(p.grad).clone() for name, p in self.parameters.items() if p.grad is not None}
         self._clear()
         return found
 
@@ -125,6 +133,10 @@ class TransformersLearner:
         with self.model.lock:
             load(self, folder)
         self.average = average.load(folder, self.masters)
+
+    def state(self) -> Iterator[tuple[str, Tensor]]:
+        """The network's whole state; every rank must ask for all of it, if weights are shared out."""
+        return state(self.model.net)
 
     def enter(self, stage: Stage) -> None:
         """Begin a stage with a fresh optimiser, unless it is the current one."""
@@ -187,13 +199,23 @@ class TransformersLearner:
         """Add the gradients of the whole step, micro-batch by micro-batch."""
         shown = UpdateMetrics()
         self._weights = self._normalisers(rows)
-        for micro in batch.micros(self.ranks.share(chosen), self.optim.tokens, by_group=self.stage == "policy"):
-            flat = flatten(micro)
-            shown.missing += flat.missing
-            shown.packed += len(flat.line)
-            if flat.targets:
-                objective(flat, self._per_token(flat), shown).backward()
+        micros = batch.micros(self.ranks.share(chosen), self.optim.tokens, by_group=self.stage == "policy")
+        flats = [flatten(micro) for micro in micros]
+        shown.missing = sum(flat.missing for flat in flats)
+        shown.packed = sum(len(flat.line) for flat in flats)
+        live = [flat for flat in flats if flat.targets]
+        idle = max(self.ranks.gather(len(live))) - len(live) if self.shared else 0
+        for flat in live:
+            objective(flat, self._per_token(flat), shown).backward()
+        for _ in range(idle):
+            self._idle(objective)
         return self._over_ranks(shown)
+
+    def _idle(self, objective: Objective) -> None:
+        """A pass of weight 0: each gathers weights from all ranks, so that all must make as many."""
+        line, blocks = pack([[[0, 0]]])
+        flat = Flat(line, Packed(blocks), [0], [0], [0.0], [0.0], ["idle"])
+        objective(flat, self._tensor([0.0]), UpdateMetrics()).backward()
 
     def _over_ranks(self, shown: UpdateMetrics) -> UpdateMetrics:
         """Sums over all ranks: gradients in place, metrics returned."""
@@ -201,6 +223,8 @@ class TransformersLearner:
 
         if self.ranks.size == 1:
             return shown
+        if self.shared:  # their gradients were summed where they are owned
+            return UpdateMetrics.merged(self.ranks.gather(shown))
         for parameter in self.parameters.values():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -267,7 +291,7 @@ class TransformersLearner:
         """Clip, step, count; a gradient that is not finite is thrown away. Returns the norm before clipping."""
         import torch
 
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.optim.clip))
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.optim.clip)))
         if math.isfinite(norm):
             for group in self.optimiser.param_groups:
                 group["lr"] = lr

@@ -8,7 +8,8 @@ from trainers.config import LossConfig, ModelConfig, OptimConfig, ScaleConfig, S
 from trainers.errors import TrainingError
 from trainers.learner import TransformersLearner
 from trainers.model import Model
-from trainers.ranks import join
+from trainers.protocol import Learner
+from trainers.ranks import RankedLearner, join
 
 
 def check(scale: ScaleConfig) -> None:
@@ -19,9 +20,10 @@ def check(scale: ScaleConfig) -> None:
             f"scale.gpus = {scale.gpus} but the number of processes is {size}: start it with "
             f"'torchrun --nproc-per-node {scale.gpus} -m dojo train CONFIG', or set scale.gpus to {size}"
         )
-    if scale.parallel == "fsdp2":
+    if scale.parallel == "fsdp2" and scale.gpus == 1:
         raise TrainingError(
-            "scale.parallel = 'fsdp2' can be planned but not run yet: set it to 'ddp' and learn adapters (optim.lora)"
+            "scale.parallel = 'fsdp2' shares the learner out over several processes and scale.gpus is 1: "
+            "set scale.gpus to their number, or scale.parallel to 'ddp'"
         )
 
 
@@ -39,4 +41,15 @@ def learner(
     check(scale)
     ranks = join(model.device)
     threads = model.learner_threads or model.threads
-    return TransformersLearner(loaded, optim, loss, sft, temperature, threads, ranks)
+    shared = model.device if scale.parallel == "fsdp2" else None
+    return TransformersLearner(loaded, optim, loss, sft, temperature, threads, ranks, shared)
+
+
+def driven(made: TransformersLearner) -> Learner:
+    """What the loop of rank 0 calls: the learner itself, or all ranks through it; the model's state comes from all."""
+    if made.ranks.size == 1:
+        return made
+    ranked = RankedLearner(made, made.model.lock)
+    if made.shared:
+        made.model.gather = ranked.state
+    return ranked

@@ -21,12 +21,10 @@ def local_machine(
     Raises :class:`trainers.tokenizer.ModelError` or :class:`trainers.errors.TrainingError` with one sentence.
     """
     from trainers.engines.transformers import TransformersEngine
-    from trainers.learners import learner
+    from trainers.learners import driven, learner
     from trainers.model import load
-    from trainers.ranks import RankedLearner
 
     loaded = load(model, seed)
     engine = TransformersEngine(loaded, model.threads)
     made = learner(loaded, model, optim, loss, sft, temperature=temperature, scale=scale or ScaleConfig())
-    driven = made if made.ranks.size == 1 else RankedLearner(made)
-    return Machine(engine, driven, engine.wave, made.averaged)
+    return Machine(engine, driven(made), engine.wave, made.averaged)

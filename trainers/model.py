@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import zipfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,10 +45,17 @@ class Model:
     """How often the weights were updated; whoever changes them counts."""
     lock: threading.RLock = field(default_factory=threading.RLock)
     """Held while a batch is sampled and while the weights change."""
+    gather: Callable[[], Mapping[str, Any]] | None = None
+    """Where the weights are shared out over ranks: brings them together. See :meth:`state`."""
+
+    def state(self) -> Mapping[str, Any]:
+        """Every tensor of the network by name, whole wherever its parts are."""
+        return self.gather() if self.gather else self.net.state_dict()
 
 
-def load(config: ModelConfig, seed: int = 0) -> Model:
-    """The model that a config names. Raises :class:`ModelError` with one sentence."""
+def load(config: ModelConfig, seed: int = 0, *, shared: bool = False) -> Model:
+    """The model that a config names, on its device; on the CPU if its weights will be ``shared`` out over ranks, which
+    moves each its part. Raises :class:`ModelError` with one sentence."""
     # Read when torch is loaded: threads that wait asleep instead of spinning. On two idle cores that costs little;
     # with a
     # busy neighbour, such as a sandbox, spinning threads made a step slower than a single one.
@@ -56,7 +63,11 @@ def load(config: ModelConfig, seed: int = 0) -> Model:
     if config.name == "tiny":
         return tiny(seed)
     folder = embedded() if config.name == EMBEDDED else Path(config.name).expanduser()
-    return Model(_read(folder, config), ModelTokenizer(folder), folder.name if folder.name else config.name)
+    return Model(
+        _read(folder, config, "cpu" if shared else config.device),
+        ModelTokenizer(folder),
+        folder.name if folder.name else config.name,
+    )
 
 
 def check(config: ModelConfig) -> None:
@@ -188,7 +199,7 @@ def _into_place(new: Path, folder: Path) -> None:
             raise
 
 
-def _read(folder: Path, config: ModelConfig) -> Any:
+def _read(folder: Path, config: ModelConfig, device: str) -> Any:
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -203,7 +214,7 @@ def _read(folder: Path, config: ModelConfig) -> Any:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"the model folder {folder} could not be loaded ({reason}); name another one") from error
-    return _prepare(net, dtype, config.device)
+    return _prepare(net, dtype, device)
 
 
 def _prepare(net: Any, dtype: Any, device: str) -> Any:

@@ -10,10 +10,12 @@ Processes are started by ``torchrun`` (or ``accelerate launch``), which sets ``R
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trainers.protocol import Learner, Row
@@ -48,6 +50,14 @@ class Ranks(Protocol):
 
     def gather(self, value: Any) -> list[Any]:
         """A plain value of every rank, in their order."""
+        ...
+
+
+class RankLearner(Learner, Protocol):
+    """A learner that is one of several."""
+
+    def state(self) -> Iterator[tuple[str, Tensor]]:
+        """The network's whole state, gathered from all ranks where it is shared out."""
         ...
 
 
@@ -142,36 +152,50 @@ def release() -> None:
 class RankedLearner:
     """Rank 0's learner: every call is made on all ranks. See :class:`trainers.protocol.Learner`."""
 
-    inner: Learner
+    inner: RankLearner
+    lock: RLock = field(default_factory=RLock)
+    """Calls of all ranks come one at a time, from whichever thread: learning, or sending weights. The model's, so that
+    nobody waits for it while holding this one."""
 
     def update(self, rows: Sequence[Row]) -> dict[str, float]:
         """One step by all ranks."""
-        _call("update", list(rows))
-        return self.inner.update(rows)
+        with self.lock:
+            _call("update", list(rows))
+            return self.inner.update(rows)
 
     def imitate(self, rows: Sequence[Row]) -> dict[str, float]:
         """One supervised step by all ranks."""
-        _call("imitate", list(rows))
-        return self.inner.imitate(rows)
+        with self.lock:
+            _call("imitate", list(rows))
+            return self.inner.imitate(rows)
 
     def save(self, folder: Path) -> None:
         """All ranks take part; rank 0 writes."""
-        _call("save", folder)
-        self.inner.save(folder)
+        with self.lock:
+            _call("save", folder)
+            self.inner.save(folder)
 
     def load(self, folder: Path) -> None:
         """Every rank reads the folder, which all must see."""
-        _call("load", folder)
-        self.inner.load(folder)
+        with self.lock:
+            _call("load", folder)
+            self.inner.load(folder)
+
+    def state(self) -> dict[str, Tensor]:
+        """Every rank gives its parts; whole tensors on the CPU."""
+        with self.lock:
+            _call("state", None)
+            return dict(self.inner.state())
 
 
-def serve(learner: Learner) -> None:
+def serve(learner: RankLearner) -> None:
     """Make the calls of rank 0's learner until it stops."""
     calls: Mapping[str, Callable[[Any], object]] = {
         "update": learner.update,
         "imitate": learner.imitate,
         "save": learner.save,
         "load": learner.load,
+        "state": lambda _: deque(learner.state(), maxlen=0),
     }
     while True:
         name, argument = _hear()

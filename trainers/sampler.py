@@ -18,14 +18,16 @@ from trainers.tokenizer import ModelTokenizer
 
 
 def sampler(engine: OpenAIConfig | RecordedConfig, model: ModelConfig) -> Machine:
-    """Loads the tokenizer and no weights. Raises :class:`trainers.errors.TrainingError` or
-    :class:`trainers.tokenizer.ModelError`."""
+    """Loads the tokenizer and no weights. Raises :class:`trainers.errors.TrainingError`,
+    :class:`trainers.tokenizer.ModelError`, or :class:`trainers.engines.http.ServerError` where nobody answers."""
     from trainers.engines.openai import OpenAIEngine
     from trainers.engines.recorded import RecordedEngine, Recording
 
     if isinstance(engine, RecordedConfig):
         return Machine(RecordedEngine(engine.path, chat(model)), NoLearner(engine.kind))
-    made: Engine = OpenAIEngine(engine, chat(model))
+    endpoint = OpenAIEngine(engine, chat(model))
+    endpoint.client.reach()
+    made: Engine = endpoint
     if engine.record is not None:
         made = Recording(made, engine.record)
     return Machine(made, NoLearner(engine.kind))

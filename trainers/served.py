@@ -23,6 +23,7 @@ from trainers.config import LossConfig, ModelConfig, OptimConfig, ScaleConfig, S
 from trainers.engine_config import VllmConfig
 from trainers.engines import environment, launch
 from trainers.engines.http import Client
+from trainers.engines.keeper import Keeper
 from trainers.engines.recorded import Recording
 from trainers.engines.vllm import VllmEngine
 from trainers.engines.vllm_api import HOW, Api, Draw
@@ -54,28 +55,30 @@ def served_machine(
     ``log`` is where a server that is started writes. Raises :class:`trainers.errors.TrainingError`,
     :class:`trainers.tokenizer.ModelError` or :class:`trainers.engines.http.ServerError`, one sentence each.
     """
-    from trainers.learners import learner
-    from trainers.ranks import RankedLearner
+    from trainers.learners import driven, learner
 
     if engine.url is not None:  # one that is not there is found out before minutes go by
         _run(Api(Client(engine.url, engine.request_s), engine.sync_s).models())
-    loaded = load(model, seed)
-    made = learner(loaded, model, optim, loss, sft, temperature=temperature, scale=scale or ScaleConfig())
+    scale = scale or ScaleConfig()
+    loaded = load(model, seed, shared=scale.parallel == "fsdp2")
+    made = learner(loaded, model, optim, loss, sft, temperature=temperature, scale=scale)
+    learning = driven(made)
     closing: list[Callable[[], object]] = []
     try:
-        url = engine.url or _started(engine, model, optim, closing, log)
+        keeper = None if engine.url else _started(engine, model, optim, closing, log)
+        url = engine.url or (keeper.server.url if keeper else "")
         served = _engine(engine, url, loaded, closing)
         home = engine.folder or _temporary(closing)
         parts = _Parts(engine, optim, loaded, folder(model), frozenset(made.parameters))
         _probe(served)
-        publisher = Publisher(served, loaded, _ways(parts, served, home))
-        served.freshen = publisher.publish
+        publisher = Publisher(served, loaded, _ways(parts, served, home), keeper=keeper)
+        served.freshen, served.revive = publisher.publish, publisher.revive
+        served.restarts = lambda: publisher.restarts
         if engine.sync == "lora":
             publisher.publish()  # a server that loads no adapters is found out now
     except BaseException:
         _close(closing)
         raise
-    learning = made if made.ranks.size == 1 else RankedLearner(made)
     return Machine(Recording(served, engine.record) if engine.record else served, SyncedLearner(learning, publisher))
 
 
@@ -100,7 +103,7 @@ def _temporary(closing: list[Callable[[], object]]) -> Path:
 
 def _started(
     engine: VllmConfig, model: ModelConfig, optim: OptimConfig, closing: list[Callable[[], object]], log: Path | None
-) -> str:
+) -> Keeper:
     python = engine.python or environment.interpreter()
     flags = ["--dtype", model.dtype, "--enable-scale-out", *_flags(engine, optim)]
     if model.device == "cpu":
@@ -108,7 +111,8 @@ def _started(
     elif engine.share:
         flags += ["--enable-sleep-mode"]
     where = log or Path(tempfile.mkdtemp(prefix="repodojo-vllm-")) / "vllm.log"
-    server = launch.start(
+    start = partial(
+        launch.start,
         python,
         folder(model),
         where,
@@ -116,8 +120,9 @@ def _started(
         flags=[*flags, *engine.flags],
         cpu=model.device == "cpu",
     )
-    closing.append(server.close)
-    return server.url
+    keeper = Keeper(start(), lambda port: start(port=port), engine.restarts)
+    closing.append(keeper.close)
+    return keeper
 
 
 def _flags(engine: VllmConfig, optim: OptimConfig) -> list[str]:

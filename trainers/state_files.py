@@ -7,12 +7,16 @@ that it renames into place, so a half-written state is never read.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainers.sharded import alike, whole
 from trainers.tokenizer import ModelError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from trainers.learner import TransformersLearner
 
 WEIGHTS, OPTIMISER, REFERENCE, COUNTERS = (
@@ -24,20 +28,25 @@ WEIGHTS, OPTIMISER, REFERENCE, COUNTERS = (
 
 
 def save(learner: TransformersLearner, folder: Path) -> None:
-    """Write the files. There is no random state to keep: nothing in a step draws."""
+    """Write the files. There is no random state to keep: nothing in a step draws.
+
+    Every rank gives its part of what is shared out, rank 0 writes: a checkpoint is the same for any number of ranks.
+    """
     from safetensors.torch import save_file
 
+    weights = _whole(learner, learner.masters)
+    moments = {
+        f"{name}/{key}": value
+        for name, parameter in learner.masters.items()
+        for key, value in _whole(learner, learner.optimiser.state.get(parameter, {})).items()
+    }
+    reference = _whole(learner, learner.reference)
     if learner.ranks.rank:
         return
-    save_file({name: p.detach().contiguous() for name, p in learner.masters.items()}, folder / WEIGHTS)
-    moments = {
-        f"{name}/{key}": value.contiguous()
-        for name, parameter in learner.masters.items()
-        for key, value in learner.optimiser.state.get(parameter, {}).items()
-    }
+    save_file(weights, folder / WEIGHTS)
     save_file(moments, folder / OPTIMISER)
-    if learner.reference:
-        save_file(learner.reference, folder / REFERENCE)
+    if reference:
+        save_file(reference, folder / REFERENCE)
     counters = {
         "stage": learner.stage,
         "imitated": learner.imitated,
@@ -45,6 +54,12 @@ def save(learner: TransformersLearner, folder: Path) -> None:
         "version": learner.model.version,
     }
     (folder / COUNTERS).write_text(json.dumps(counters))
+
+
+def _whole(learner: TransformersLearner, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Gathered by all ranks, kept by rank 0."""
+    found = ((name, whole(value.detach())) for name, value in tensors.items())
+    return {name: value.contiguous() for name, value in found if not learner.ranks.rank}
 
 
 def load(learner: TransformersLearner, folder: Path) -> None:
@@ -56,14 +71,17 @@ def load(learner: TransformersLearner, folder: Path) -> None:
     _fit(learner, weights, folder)
     with torch.no_grad():
         for name, parameter in learner.parameters.items():
-            learner.masters[name].copy_(weights[name])
-            parameter.copy_(weights[name])
+            value = alike(weights[name], parameter)
+            learner.masters[name].copy_(value)
+            parameter.copy_(value)
     learner.enter(counters["stage"])
     learner.optimiser.state.clear()
     for key, value in moments.items():
         name, _, field = key.rpartition("/")
-        learner.optimiser.state[learner.masters[name]][field] = value
-    learner.reference = _tensors(folder / REFERENCE) if (folder / REFERENCE).exists() else {}
+        master = learner.masters[name]
+        learner.optimiser.state[master][field] = alike(value, master)
+    reference = _tensors(folder / REFERENCE) if (folder / REFERENCE).exists() else {}
+    learner.reference = {name: alike(value, learner.parameters[name]) for name, value in reference.items()}
     learner.imitated, learner.model.version = counters["imitated"], counters["version"]
     learner.stepped = counters.get("stepped", 0)
 

@@ -41,6 +41,10 @@ def _adapters(net: Any, rank: int, layers: list[int]) -> None:
 @contextmanager
 def swapped(parameters: Mapping[str, Any], values: Mapping[str, Tensor]) -> Generator[None]:
     """The network with other values of its trainable weights, for as long as the context lasts."""
+    if any(hasattr(parameter, "full_tensor") for parameter in parameters.values()):
+        with _copied(parameters, values):
+            yield
+        return
     own = {name: parameter.data for name, parameter in parameters.items()}
     try:
         for name, parameter in parameters.items():
@@ -49,3 +53,20 @@ def swapped(parameters: Mapping[str, Any], values: Mapping[str, Tensor]) -> Gene
     finally:
         for name, parameter in parameters.items():
             parameter.data = own[name]
+
+
+@contextmanager
+def _copied(parameters: Mapping[str, Any], values: Mapping[str, Tensor]) -> Generator[None]:
+    """The same for weights that are shared out: what gathers them knows their memory, so that is what changes."""
+    import torch
+
+    own = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(values[name])
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(own[name])

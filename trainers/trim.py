@@ -24,8 +24,8 @@ def install(net: Any) -> None:
 
 
 def trims(net: Any) -> bool:
-    """Whether :func:`install` took."""
-    return type(net.base_model.layers[-1]).__name__ in KNOWN
+    """Whether :func:`install` took. Sharing weights out renames the classes of layers."""
+    return type(net.base_model.layers[-1]).__name__.removeprefix("FSDP") in KNOWN
 
 
 def _forward(layer: Any, hidden_states: Tensor, **rest: Any) -> Tensor:

@@ -12,6 +12,7 @@ import pytest
 from dojo.config import load
 from dojo.scale import plan
 from trainers.config import ScaleConfig
+from trainers.engines.pairs import check_training
 from trainers.errors import TrainingError
 from trainers.learners import check
 
@@ -61,6 +62,12 @@ def test_a_number_of_processes_that_the_config_does_not_name_is_refused() -> Non
     assert "WORLD_SIZE" not in os.environ
     with pytest.raises(TrainingError, match="torchrun --nproc-per-node 4"):
         check(ScaleConfig(gpus=4))
-    with pytest.raises(TrainingError, match="can be planned but not run"):
+    with pytest.raises(TrainingError, match="set scale.gpus to their number, or scale.parallel to 'ddp'"):
         check(ScaleConfig(parallel="fsdp2"))
     check(ScaleConfig())
+
+
+def test_weights_that_are_shared_out_are_not_sampled_in_this_process() -> None:
+    config = load(ROOT / "configs/scale/node-32b.toml", ["--scale.parallel", "fsdp2"])
+    with pytest.raises(TrainingError, match="set engine.kind to 'vllm', or scale.parallel to 'ddp'"):
+        check_training(config.engine, config.model, config.optim, config.loss, config.train, config.scale)

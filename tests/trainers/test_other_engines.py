@@ -135,6 +135,14 @@ def test_a_machine_that_only_samples_refuses_to_learn_and_to_load(tmp_path: Path
         made.learner.load(tmp_path)
 
 
+def test_an_endpoint_that_is_not_there_is_refused_before_any_episode() -> None:
+    with Double() as server:
+        given = OpenAIConfig(url=server.url + "/v1", model="x")
+        sampler(given, ModelConfig(name="tiny"))
+    with pytest.raises(ServerError, match=r"the endpoint at .* cannot be reached \(.*\); is it running\?"):
+        sampler(given, ModelConfig(name="tiny"))
+
+
 # -- impossible pairs
 
 VLLM = {"kind": "vllm", "url": "http://localhost:1"}

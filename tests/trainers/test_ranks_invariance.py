@@ -13,13 +13,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainers.config import Clip, Gspo, LossConfig, OptimConfig, SftConfig
+from trainers.config import Clip, Gspo, Kl, LossConfig, OptimConfig, SftConfig
+from trainers.errors import TrainingError
 from trainers.learner import TransformersLearner
 from trainers.model import tiny
-from trainers.protocol import Row
+from trainers.protocol import Learner, Row
 from trainers.ranks import Alone, RankedLearner, Ranks, deal, join, release, serve
+from trainers.sharded import reshards
 
 ROOT = Path(__file__).parents[2]
+REFERENCE = LossConfig(kl=Kl(weight=0.1), policy=Clip(high=0.28))
 LOSSES = {
     "token-mean": LossConfig(aggregation="token-mean", policy=Clip(high=0.28)),
     "gspo": LossConfig(policy=Gspo(low=0.3, high=0.4), aggregation="seq-mean-token-mean"),
@@ -46,14 +49,42 @@ def rows(count: int = 5, seed: int = 0) -> list[Row]:
     return made
 
 
-def learner(ranks: Ranks, loss: LossConfig) -> TransformersLearner:
+WHAT = {
+    "last": OptimConfig(layers=2, tokens=64, lr=1e-3),
+    "every": OptimConfig(layers=None, tokens=64, lr=1e-3, checkpointing=True),
+    "lora": OptimConfig(layers=2, lora=4, tokens=64, lr=1e-2),
+}
+
+
+def learner(ranks: Ranks, loss: LossConfig, what: str = "last", shared: str | None = None) -> TransformersLearner:
     model = tiny(5, layers=3, hidden=32, double=True)
-    return TransformersLearner(model, OptimConfig(layers=2, tokens=64, lr=1e-3), loss, SftConfig(), 0.8, ranks=ranks)
+    return TransformersLearner(model, WHAT[what], loss, SftConfig(), 0.8, ranks=ranks, shared=shared)
 
 
 def steady(numbers: dict[str, float]) -> dict[str, float]:
     """Without what depends on the clock or on how rows are packed."""
     return {k: v for k, v in numbers.items() if k not in ("seconds", "tokens_per_s", "packed_tokens")}
+
+
+def steps(driver: Learner) -> list[dict[str, float]]:
+    return [driver.imitate(rows(seed=3)), driver.update(rows()), driver.update(rows(1, seed=2))]
+
+
+def out_together(ranks: Ranks, what: str, folder: Path) -> None:
+    """Steps with the weights shared out, a checkpoint, one step more, and the same one again from the checkpoint."""
+    inner = learner(ranks, REFERENCE, what, shared="cpu")
+    if ranks.rank:
+        return serve(inner)
+    driver, home = RankedLearner(inner), folder / f"shared-{what}"
+    home.mkdir()
+    numbers = steps(driver)
+    (home / "numbers.json").write_text(json.dumps([steady(n) for n in numbers]))
+    driver.save(home)
+    for name in ("after", "again"):
+        driver.update(rows(seed=8))
+        torch.save(driver.state(), home / f"{name}.pt")
+        driver.load(home)
+    release()
 
 
 def together(folder: Path) -> None:
@@ -62,11 +93,14 @@ def together(folder: Path) -> None:
     for name, loss in LOSSES.items():
         gradient = learner(ranks, loss).gradient(rows())
         torch.save(gradient, folder / f"{name}-{ranks.rank}.pt")
+        torch.save(learner(ranks, loss, shared="cpu").gradient(rows()), folder / f"{name}-shared-{ranks.rank}.pt")
+    for what in WHAT:
+        out_together(ranks, what, folder)
     inner = learner(ranks, LOSSES["token-mean"])
     if ranks.rank:
         return serve(inner)
     driver = RankedLearner(inner)
-    numbers = [driver.imitate(rows(seed=3)), driver.update(rows()), driver.update(rows(1, seed=2))]
+    numbers = steps(driver)
     (folder / "numbers.json").write_text(json.dumps([steady(n) for n in numbers]))
     driver.save(folder)
     torch.save(dict(inner.parameters), folder / "weights.pt")
@@ -88,11 +122,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where
 
 
+@pytest.mark.parametrize("way", ["", "-shared"], ids=["ddp", "fsdp2"])
 @pytest.mark.parametrize("name", LOSSES)
-def test_the_number_of_ranks_is_an_invariance(folder: Path, name: str) -> None:
+def test_the_number_of_ranks_is_an_invariance(folder: Path, name: str, way: str) -> None:
     alone = learner(Alone(), LOSSES[name]).gradient(rows())
     for rank in range(2):
-        shared = torch.load(folder / f"{name}-{rank}.pt")
+        shared = torch.load(folder / f"{name}{way}-{rank}.pt")
         assert shared.keys() == alone.keys()
         assert max(float((shared[key] - alone[key]).abs().max()) for key in alone) < 1e-9
     assert max(float(value.abs().max()) for value in alone.values()) > 1e-6
@@ -100,7 +135,7 @@ def test_the_number_of_ranks_is_an_invariance(folder: Path, name: str) -> None:
 
 def test_steps_and_metrics_of_two_ranks_are_those_of_one_and_more_ranks_than_rollouts_do_no_harm(folder: Path) -> None:
     alone = learner(Alone(), LOSSES["token-mean"])
-    numbers = [alone.imitate(rows(seed=3)), alone.update(rows()), alone.update(rows(1, seed=2))]
+    numbers = steps(alone)
     found = json.loads((folder / "numbers.json").read_text())
     for ours, theirs in zip(numbers, found, strict=True):
         assert theirs == {k: pytest.approx(v, rel=1e-9, abs=1e-12) for k, v in steady(ours).items()}
@@ -114,6 +149,43 @@ def test_a_checkpoint_of_two_ranks_is_read_by_one(folder: Path) -> None:
     weights = torch.load(folder / "weights.pt")
     assert all(torch.equal(weights[name], p) for name, p in one.parameters.items())
     assert (one.stepped, one.imitated) == (2, 1)
+
+
+@pytest.mark.parametrize("what", WHAT)
+def test_weights_that_are_shared_out_learn_as_whole_ones_an_invariance(folder: Path, what: str) -> None:
+    home, alone = folder / f"shared-{what}", learner(Alone(), REFERENCE, what)
+    found = json.loads((home / "numbers.json").read_text())
+    for ours, theirs in zip(steps(alone), found, strict=True):
+        assert theirs == {k: pytest.approx(v, rel=1e-9, abs=1e-12) for k, v in steady(ours).items()}
+    before = {name: value.clone() for name, value in alone.model.net.state_dict().items()}
+    alone.update(rows(seed=8))
+    after = torch.load(home / "after.pt")
+    assert after.keys() == before.keys()
+    for name, value in alone.model.net.state_dict().items():
+        assert float((after[name] - value).abs().max()) < 1e-9, name
+    assert any(float((after[name] - value).abs().max()) > 1e-5 for name, value in before.items())
+
+
+@pytest.mark.parametrize("what", WHAT)
+def test_a_checkpoint_of_shared_out_weights_is_read_by_two_ranks_and_by_one(folder: Path, what: str) -> None:
+    home = folder / f"shared-{what}"
+    after, again = (torch.load(home / f"{name}.pt") for name in ("after", "again"))
+    assert all(torch.equal(value, again[name]) for name, value in after.items())
+    one = learner(Alone(), REFERENCE, what)
+    one.load(home)
+    assert (one.stepped, one.imitated) == (2, 1)
+    one.update(rows(seed=8))
+    for name, value in one.model.net.state_dict().items():
+        assert float((after[name] - value).abs().max()) < 1e-9, name
+
+
+def test_what_accelerate_is_told_holds_and_what_is_not_honoured_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert reshards()
+    monkeypatch.setenv("FSDP_RESHARD_AFTER_FORWARD", "false")
+    assert not reshards()
+    monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", "true")
+    with pytest.raises(TrainingError, match=r"fsdp_offload_params .* set it to false"):
+        reshards()
 
 
 def test_rollouts_are_dealt_whole_in_order_and_evenly_in_tokens() -> None:

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from agent.trajectory import Trajectory
+from agent.policy import Policy, PolicyError
+from agent.trajectory import Key, Trajectory
 from rewards.credit import Credit
+from sandbox.task import Task
 from trainers.components import Components
-from trainers.config import LossConfig, ModelConfig, OptimConfig, SftConfig
+from trainers.config import LossConfig, ModelConfig, OptimConfig, ScaleConfig, SftConfig
 from trainers.doubles import Examples, Game, tasks
 from trainers.engine_config import VllmConfig
 from trainers.engines.double import Double
+from trainers.errors import TrainingError
+from trainers.learners import learner
 from trainers.loop import Settings, train
 from trainers.loop_config import EvalConfig, TrainConfig
 from trainers.metrics import read
 from trainers.model import tiny
+from trainers.ranks import rank, release, serve
 from trainers.served import served_machine
 
 
@@ -72,8 +82,31 @@ def server() -> Iterator[Double]:
         yield running
 
 
-def run(server: Double, folder: Path, **changes: Any) -> list[dict[str, Any]]:
-    engine = VllmConfig.model_validate({"url": server.url, "folder": folder / "weights", "sync": "transfer"})
+OPTIM = OptimConfig(layers=2, lr=3e-2)
+
+
+class Stopping(Game):
+    """Its engine is gone at a step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    async def play(self, task: Task, policy: Policy, key: Key, sampled: Callable[[], None]) -> Trajectory:
+        if key.step == self.step:
+            raise PolicyError("the server is gone")
+        return await super().play(task, policy, key, sampled)
+
+
+def run(
+    url: str,
+    folder: Path,
+    scale: ScaleConfig | None = None,
+    resume: bool = False,
+    game: Game | None = None,
+    **changes: Any,
+) -> list[dict[str, Any]]:
+    engine = VllmConfig.model_validate({"url": url, "folder": folder / "weights", "sync": "transfer"})
     values = {"steps": 3, "minutes": None, "prompts": 2, "group": 2, "wave": 4, "temperature": 0.7} | changes
     settings = Settings(
         seed=3,
@@ -85,27 +118,28 @@ def run(server: Double, folder: Path, **changes: Any) -> list[dict[str, Any]]:
     parts = Components(
         train=tasks(["a", "b", "c"]),
         heldout=tasks(["d"]),
-        player=Game(),
+        player=game or Game(),
         scorer=Parity(),
         machine=lambda: served_machine(
             engine,
             ModelConfig(name="tiny"),
-            OptimConfig(layers=2, lr=3e-2),
+            OPTIM,
             LossConfig(),
             SftConfig(),
             seed=1,
             temperature=0.7,
+            scale=scale,
         ),
         warm_start=lambda: Examples(2),
     )
-    train(parts, settings, folder / "run", False, Console(quiet=True))
+    train(parts, settings, folder / "run", resume, Console(quiet=True))
     return [line for line in read(folder / "run" / "metrics.jsonl") if line["kind"] == "grpo"]
 
 
 def test_samples_of_every_step_have_the_log_probabilities_of_the_weights_that_learn(
     server: Double, tmp_path: Path
 ) -> None:
-    steps = run(server, tmp_path)
+    steps = run(server.url, tmp_path)
     assert len(steps) == 3
     for step in steps:
         assert step["learner"]["ratio_max"] == pytest.approx(1, abs=1e-3)
@@ -115,11 +149,49 @@ def test_samples_of_every_step_have_the_log_probabilities_of_the_weights_that_le
 
 
 def test_episodes_in_flight_show_the_weights_they_were_drawn_with(server: Double, tmp_path: Path) -> None:
-    steps = run(server, tmp_path, mode="async", staleness=2)
+    steps = run(server.url, tmp_path, mode="async", staleness=2)
     assert len(steps) == 3 and max(step["staleness"]["max"] for step in steps) <= 2
 
 
 def test_without_a_sync_the_ratio_would_tell(tmp_path: Path) -> None:
     with Double(NetBrain(deaf=True)) as server:
-        steps = run(server, tmp_path)
+        steps = run(server.url, tmp_path)
     assert max(step["learner"]["ratio_max"] for step in steps) > 1.01
+
+
+def together(url: str, folder: Path, parallel: str) -> None:
+    """What each of two processes runs: a run that stops after two steps, then the third, resumed."""
+    scale = ScaleConfig.model_validate({"gpus": 2, "parallel": parallel})
+    for game, resume, end in ((Stopping(2), False, pytest.raises(TrainingError)), (Game(), True, nullcontext())):
+        if rank():
+            model = ModelConfig(name="tiny")
+            serve(learner(tiny(1), model, OPTIM, LossConfig(), SftConfig(), temperature=0.7, scale=scale))
+        else:
+            with end:
+                run(url, folder, scale, resume, game)
+            release()
+
+
+@pytest.mark.parametrize("parallel", ["fsdp2", pytest.param("ddp", marks=pytest.mark.slow)])
+def test_two_ranks_send_whole_weights_and_go_on_where_they_stopped(
+    server: Double, tmp_path: Path, parallel: str
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, **shared, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, __file__, server.url, str(tmp_path), parallel]
+    processes = [subprocess.Popen(command, env={**env, "RANK": str(rank)}) for rank in range(2)]
+    assert [process.wait(300) for process in processes] == [0, 0]
+    steps = [line for line in read(tmp_path / "run" / "metrics.jsonl") if line["kind"] == "grpo"]
+    assert [step["step"] for step in steps] == [1, 2, 3]
+    for step in steps:
+        assert step["learner"]["ratio_max"] == pytest.approx(1, abs=1e-3)
+        assert step["learner"]["ratio_min"] == pytest.approx(1, abs=1e-3)
+        assert step["learner"]["sync_fallbacks"] == 0
+    assert server.version == "5"  # two supervised steps besides
+
+
+if __name__ == "__main__":
+    together(sys.argv[1], Path(sys.argv[2]), sys.argv[3])

@@ -6,15 +6,20 @@ versions by span, adapters and partial transfers behave as vLLM's do. Its faults
 chat completions, too, as any endpoint of OpenAI's kind does.
 
     with Double() as server: ... server.url ...
+
+``python -m trainers.engines.double serve MODEL --port N`` is one in a process of its own, which can be killed.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import hashlib
 import json
 import random
+import signal
 import struct
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from math import exp, log
@@ -111,6 +116,8 @@ class Double:
     """Paths that were asked for, in order."""
     asleep: bool = False
     url: str = ""
+    port: int = 0
+    """Where to listen; 0: anywhere."""
     answer: Callable[[list[dict[str, str]]], str] = lambda messages: "as you say"
     """What a chat completion says to messages."""
     models: list[str] = field(default_factory=lambda: [MODEL])
@@ -138,7 +145,7 @@ class Double:
     async def _open(self) -> None:
         self._running.set()
         self._idle.set()
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         host, port = self._server.sockets[0].getsockname()
         self.url = f"http://{host}:{port}"
 
@@ -343,3 +350,17 @@ def _digests(path: Path) -> dict[str, str]:
     places = {name: one["data_offsets"] for name, one in header.items()}
     parts = {name: data[8 + size + begin : 8 + size + end] for name, (begin, end) in places.items()}
     return {name: hashlib.blake2b(part, digest_size=8).hexdigest() for name, part in parts.items()}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serve until the process is ended; flags of vLLM's command that mean nothing here are ignored."""
+    parser = argparse.ArgumentParser(prog="vllm")
+    parser.add_argument("verb", choices=["serve"])
+    parser.add_argument("model")
+    parser.add_argument("--port", type=int, default=0)
+    with Double(port=parser.parse_known_args(arguments)[0].port, token_s=0.01):
+        signal.pause()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

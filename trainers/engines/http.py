@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -42,6 +43,15 @@ class Client:
     name: str = "vLLM server"
     """What messages call it."""
 
+    def reach(self, limit_s: float = 10.0) -> None:
+        """See that somebody listens there, before work is begun that needs it. Raises :class:`ServerError`."""
+        url = urlsplit(self.url)
+        try:
+            socket.create_connection((url.hostname or "", _port(url)), limit_s).close()
+        except OSError as error:
+            where = f"the {self.name} at {self.url}"
+            raise ServerError(f"{where} cannot be reached ({_reason(error)}); is it running?") from error
+
     async def get(self, path: str, timeout_s: float | None = None) -> Any:
         """The JSON of an answer (``None`` for an empty one). Raises :class:`ServerError`."""
         return await self.call("GET", path, None, timeout_s)
@@ -69,16 +79,18 @@ class Client:
 
 
 async def _exchange(url: SplitResult, verb: str, body: object, headers: Mapping[str, str]) -> tuple[int, bytes]:
-    secure = url.scheme == "https"
-    port = url.port or (443 if secure else 80)
-    context = ssl.create_default_context() if secure else None
-    reader, writer = await asyncio.open_connection(url.hostname, port, ssl=context, limit=2**20)
+    context = ssl.create_default_context() if url.scheme == "https" else None
+    reader, writer = await asyncio.open_connection(url.hostname, _port(url), ssl=context, limit=2**20)
     try:
         writer.write(_request(url, verb, body, headers))
         await writer.drain()
         return await _answer(reader)
     finally:
         writer.close()
+
+
+def _port(url: SplitResult) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
 
 
 def _request(url: SplitResult, verb: str, body: object, headers: Mapping[str, str]) -> bytes:

@@ -47,6 +47,11 @@ class Server:
     process: subprocess.Popen[bytes]
     _closed: bool = field(default=False)
 
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.url.rpartition(":")[2])
+
     def close(self) -> None:
         """End it and its workers. Idempotent."""
         if self._closed:
@@ -60,9 +65,11 @@ class Server:
         self.process.wait()
 
 
-def start(python: Path, model: Path, log: Path, *, limit_s: float, flags: Sequence[str], cpu: bool) -> Server:
+def start(
+    python: Path, model: Path, log: Path, *, limit_s: float, flags: Sequence[str], cpu: bool, port: int | None = None
+) -> Server:
     """A server of the model folder that answers. Raises :class:`ServerError` with what its log says last."""
-    port = _free_port()
+    port = port or _free_port()
     command = [str(python.with_name("vllm")), "serve", str(model), "--host", "127.0.0.1", "--port", str(port)]
     command += ["--served-model-name", NAME, "--logprobs-mode", "processed_logprobs", *flags]
     with log.open("ab") as out:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trainers.config import LossConfig, ModelConfig, OptimConfig
+from trainers.config import LossConfig, ModelConfig, OptimConfig, ScaleConfig
 from trainers.engine_config import EngineConfig, OpenAIConfig, RecordedConfig, TransformersConfig, VllmConfig
 from trainers.engines import environment
 from trainers.errors import TrainingError
@@ -12,9 +12,19 @@ from trainers.loop_config import TrainConfig
 
 
 def check_training(
-    engine: EngineConfig, model: ModelConfig, optim: OptimConfig, loss: LossConfig, train: TrainConfig
+    engine: EngineConfig,
+    model: ModelConfig,
+    optim: OptimConfig,
+    loss: LossConfig,
+    train: TrainConfig,
+    scale: ScaleConfig | None = None,
 ) -> None:
     """Raise :class:`TrainingError` for what an engine cannot train with."""
+    if scale is not None and scale.parallel == "fsdp2" and isinstance(engine, TransformersConfig):
+        raise TrainingError(
+            "scale.parallel = 'fsdp2' shares the weights out over the ranks and engine.kind = 'transformers' samples "
+            "from whole ones: set engine.kind to 'vllm', or scale.parallel to 'ddp'"
+        )
     if isinstance(engine, (OpenAIConfig, RecordedConfig)):
         raise TrainingError(
             f"engine.kind = '{engine.kind}' cannot train: it gives no log-probabilities of weights that we hold; "

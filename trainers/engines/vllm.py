@@ -9,6 +9,7 @@ each request carries a seed that is a function of its key and turn.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from agent.chat import Chat
 from agent.policy import Message, Policy, PolicyError, Sampled
 from agent.trajectory import Key
 from trainers.engine_config import VllmConfig
+from trainers.engines.http import ServerError
 from trainers.engines.vllm_api import Api, Draw, Drawn, Span
 
 
@@ -39,6 +41,10 @@ class VllmEngine:
     """Tokens so far that came without a log-probability."""
     freshen: Callable[[], object] = lambda: None
     """Sends weights that were not sent yet; called before a policy is handed out."""
+    restarts: Callable[[], int] = lambda: 0
+    """How often the server was started anew."""
+    revive: Callable[[int], bool] = lambda seen: False
+    """After a failure, with what ``restarts`` said before: whether a new server stands in the place of a dead one."""
     closing: list[Callable[[], object]] = field(default_factory=list[Callable[[], object]])
     """Called at the end, the last one first."""
 
@@ -48,8 +54,15 @@ class VllmEngine:
         return ServedPolicy(self, temperature)
 
     async def sample(self, context: Sequence[int], draw: Draw) -> Sampled:
-        """One turn. Raises :class:`PolicyError`."""
-        drawn = await self.api.generate(self.served, context, draw)
+        """One turn, asked for again where the server died and was started anew. Raises :class:`PolicyError`."""
+        drawn = None
+        while drawn is None:
+            seen = self.restarts()
+            try:
+                drawn = await self.api.generate(self.served, context, draw)
+            except ServerError as error:
+                if error.status or not await asyncio.to_thread(self.revive, seen):
+                    raise
         self.missing += sum(logprob != logprob for logprob in drawn.logprobs)
         spans = self._spans(drawn)
         return Sampled(

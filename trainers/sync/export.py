@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ def full(model: Model, source: Path, folder: Path) -> Path:
             for path in source.glob(pattern):
                 if path.name != INDEX:
                     shutil.copyfile(path, new / path.name)
-        save_file(dict(tensors(model.net)), new / "model.safetensors", metadata={"format": "pt"})
+        save_file(dict(tensors(model)), new / "model.safetensors", metadata={"format": "pt"})
 
     return _whole(folder, write)
 
@@ -46,7 +46,7 @@ def changed(model: Model, names: Collection[str], folder: Path) -> Path:
     wanted = {*names, *(f"{owner}.weight" for owner in owners)}
 
     def write(new: Path) -> None:
-        found = {name: tensor for name, tensor in tensors(model.net) if name in wanted}
+        found = {name: tensor for name, tensor in tensors(model) if name in wanted}
         save_file(found, new / "model.safetensors", metadata={"format": "pt"})
 
     return _whole(folder, write)
@@ -57,33 +57,36 @@ def adapter(model: Model, optim: OptimConfig, base: str, folder: Path) -> Path:
     from safetensors.torch import save_file
 
     def write(new: Path) -> None:
-        found = dict(_adapters(model.net))
+        found = dict(_adapters(model))
         save_file(found, new / "adapter_model.safetensors", metadata={"format": "pt"})
         (new / "adapter_config.json").write_text(json.dumps(_settings(optim, base, sorted(found)), indent=1))
 
     return _whole(folder, write)
 
 
-def tensors(net: Any) -> Iterator[tuple[str, Tensor]]:
+def tensors(model: Model) -> Iterator[tuple[str, Tensor]]:
     """Names as in a checkpoint of the model without adapters, and their values on the CPU. Tied weights come once."""
-    tied = {"lm_head.weight"} if getattr(net.config, "tie_word_embeddings", False) else set[str]()
-    layers = {name: module for name, module in net.named_modules() if hasattr(module, "lora_A")}
-    for name, value in net.state_dict().items():
+    tied = {"lm_head.weight"} if getattr(model.net.config, "tie_word_embeddings", False) else set[str]()
+    layers = {name: module for name, module in model.net.named_modules() if hasattr(module, "lora_A")}
+    found = model.state()
+    for name, value in found.items():
         if name in tied or ".lora_" in name:
             continue
         owner = name.removesuffix(".base_layer.weight")
-        merged = _merged(layers[owner], value) if owner in layers else value
+        merged = _merged(layers[owner], owner, found) if owner in layers else value
         yield name.replace(".base_layer.", "."), merged.detach().cpu().contiguous()
 
 
-def _merged(layer: Any, weight: Tensor) -> Tensor:
-    for name, first in layer.lora_A.items():
-        weight = weight + (layer.lora_B[name].weight @ first.weight) * layer.scaling[name]
+def _merged(layer: Any, owner: str, found: Mapping[str, Tensor]) -> Tensor:
+    weight = found[f"{owner}.base_layer.weight"]
+    for name in layer.lora_A:
+        first, second = (found[f"{owner}.lora_{part}.{name}.weight"] for part in "AB")
+        weight = weight + (second @ first) * layer.scaling[name]
     return weight
 
 
-def _adapters(net: Any) -> Iterator[tuple[str, Tensor]]:
-    for name, value in net.state_dict().items():
+def _adapters(model: Model) -> Iterator[tuple[str, Tensor]]:
+    for name, value in model.state().items():
         if ".lora_" in name:
             # PEFT's files name no adapter: lora_A.default.weight is lora_A.weight there.
             kept = [part for part in name.split(".") if part != "default"]

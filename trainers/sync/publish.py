@@ -13,10 +13,11 @@ import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock, Thread
+from threading import RLock, Thread
 from typing import Any
 
 from trainers.engines.http import ServerError
+from trainers.engines.keeper import Keeper
 from trainers.engines.vllm import VllmEngine
 from trainers.model import Model
 from trainers.protocol import Learner, Row
@@ -36,21 +37,53 @@ class Publisher:
     fallbacks: int = 0
     """Updates that had to go another way."""
     asleep: bool = False
-    _lock: Lock = field(default_factory=Lock)
+    keeper: Keeper | None = None
+    """Of a server that belongs to the run."""
+    _lock: RLock = field(default_factory=RLock)
 
     def publish(self) -> float:
         """Send the weights unless the server has them. Returns seconds. Raises :class:`ServerError`."""
         with self._lock:
-            version = self.model.version
-            began = time.perf_counter()
-            if self.asleep:
-                self._run(self._wake())
-            if version == self.sent:
-                return 0.0
-            with self.model.lock:
-                self._any_way(version)
-            self.sent = self.engine.version = version
-            return time.perf_counter() - began
+            began, seen = time.perf_counter(), self.restarts
+            try:
+                return time.perf_counter() - began if self._publish() else 0.0
+            except ServerError:
+                if not self.revive(seen):
+                    raise
+                return time.perf_counter() - began
+
+    def _publish(self) -> bool:
+        """Whether anything was to be sent."""
+        version = self.model.version
+        if self.asleep:
+            self._run(self._wake())
+        if version == self.sent:
+            return False
+        with self.model.lock:
+            self._any_way(version)
+        self.sent = self.engine.version = version
+        return True
+
+    @property
+    def restarts(self) -> int:
+        """How often the server was started anew."""
+        return self.keeper.restarts if self.keeper else 0
+
+    def revive(self, seen: int) -> bool:
+        """Start a server that died anew and send it the weights, unless somebody did since ``seen`` restarts.
+
+        Whether the server is another one than it was then. Raises :class:`ServerError` when it dies too often.
+        """
+        with self._lock:
+            if self.keeper is None or (self.restarts == seen and not self.keeper.died()):
+                return False
+            if self.restarts == seen:
+                self.keeper.renew()
+                for way in self.ways:
+                    way.renew()
+                self.sent, self.asleep = None, False
+                self.publish()
+            return True
 
     def rest(self) -> None:
         """Let the server give its GPU memory back until the next update; only where it shares the GPU."""
@@ -126,6 +159,7 @@ class SyncedLearner:
         return numbers | {
             "seconds": numbers.get("seconds", 0.0) + spent,
             "sync_fallbacks": float(self.publisher.fallbacks),
+            "server_restarts": float(self.publisher.restarts),
             "sampler_missing": float(self.publisher.engine.missing),
         }
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from trainers.engines.http import ServerError
 from trainers.engines.vllm_api import Api
 
 KEEP = 2
@@ -28,6 +29,10 @@ class Push(Protocol):
         """Let the server take the weights and name them; it is paused."""
         ...
 
+    def renew(self) -> None:
+        """The server is a new one, which knows nothing of what was sent."""
+        ...
+
 
 @dataclass(slots=True)
 class ByFile:
@@ -45,6 +50,9 @@ class ByFile:
         """Reload and name."""
         await api.reload(self.folder)
         await api.label(str(version))
+
+    def renew(self) -> None:
+        """Nothing is kept."""
 
 
 @dataclass(slots=True)
@@ -68,6 +76,10 @@ class ByTransfer:
             self._begun = True
         await api.transfer({"folder": str(self.folder)}, str(version))
 
+    def renew(self) -> None:
+        """The transfer begins anew."""
+        self._begun = False
+
 
 @dataclass(slots=True)
 class ByAdapter:
@@ -86,6 +98,9 @@ class ByAdapter:
         """Load and name."""
         await api.load_adapter(self.name, self.folder)
         await api.label(str(version))
+
+    def renew(self) -> None:
+        """Nothing is kept."""
 
 
 @dataclass(slots=True)
@@ -107,6 +122,10 @@ class ByNccl:
             await asyncio.to_thread(self.session.send_weights)
         await api.label(str(version))
         await api.forget()
+
+    def renew(self) -> None:
+        """The collective group ended with the server: raises :class:`ServerError`."""
+        raise ServerError("a transfer over NCCL cannot go on with a new server; resume the run")
 
 
 def _written(export: Export, home: Path, version: int) -> Path:
