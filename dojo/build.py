@@ -18,6 +18,7 @@ from sandbox.config import SandboxConfig
 from sandbox.grading import GradeCache
 from sandbox.protocol import Backend, Limits
 from sandbox.task import Prepared, Task, TaskSource, Verdict
+from trainers import lessons as feedback
 from trainers.components import Components, Machine, WarmStart
 from trainers.engine_config import TransformersConfig, VllmConfig
 from trainers.player import EpisodePlayer, player
@@ -117,6 +118,7 @@ def components(config: Config, say: Say, run: Path) -> Components:
         scorer=recipe(config, [*train, *heldout]),
         machine=lambda: machine(config, run / "vllm.log"),
         warm_start=(lambda: warm_start(config, train)) if config.sft.examples else None,
+        lessons=feedback.lessons if config.loss.distill else None,
     )
 
 

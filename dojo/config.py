@@ -100,6 +100,15 @@ class Config(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _teachable(self) -> Self:
+        if self.loss.distill is not None and self.scale.parallel == "fsdp2":
+            raise ValueError(
+                "loss.distill makes passes on some ranks only and scale.parallel = 'fsdp2' needs them on all: unset "
+                "loss.distill, or set scale.parallel to 'ddp'"
+            )
+        return self
+
     def to_toml(self) -> str:
         """The resolved config as TOML that loads back to an equal one (``None`` is the absence of a key)."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))

@@ -3,9 +3,11 @@
     loop        one run: evaluate, warm start, evaluate, policy-gradient steps until the budget, evaluate, summary
     sources     where a step's groups come from: ``scheduler`` plays them in fixed waves, ``flow`` keeps them in flight
                 over updates as ``admission`` allows (``simulate`` does so on a fake clock)
-    player      plays one episode, ``shelf`` keeps the finished ones, ``hints`` helps groups that nobody solved
+    player      plays one episode, ``shelf`` keeps the finished ones, ``hints`` helps groups that nobody solved,
+                ``lessons`` says in hindsight what went wrong
     ranks       several processes that learn as one; ``plan`` and ``shapes`` say what a run will need
     engines     what samples; ``losses`` what is descended; ``model``, ``attention``, ``packing`` what both share
+    estimators, teacher      advantages that differ from token to token; ``average`` a running average of the weights
     checkpoint, folder, metrics, order      what a run is made of on disk
     statistics, tally, summary, curves, display      what a run showed
 

@@ -42,8 +42,8 @@ def rollouts(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def dead(rows: Sequence[Row]) -> bool:
-    """No sampled token of these rows has credit."""
-    return not any(any(row.advantages) for row in rows)
+    """No sampled token of these rows has credit, and none a lesson to learn."""
+    return not any(any(row.advantages) or row.lesson for row in rows)
 
 
 def micros(chosen: Sequence[Sequence[Row]], budget: int, by_group: bool = True) -> list[Micro]:

@@ -84,6 +84,10 @@ class Machine:
     """Samples with the averaged weights as long as it lasts, where the learner keeps an average."""
 
 
+Lessons = Callable[[Sequence[Trajectory]], Sequence[str]]
+"""Feedback for each episode of a group (:mod:`trainers.lessons`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Components:
     """Everything that :func:`trainers.loop.train` needs."""
@@ -98,3 +102,5 @@ class Components:
     """Loads the model. Called only after the run folder was accepted, so that a refusal costs nothing."""
     warm_start: Callable[[], WarmStart] | None = None
     """Built (tokenised) only when the stage is reached; ``None`` skips it."""
+    lessons: Lessons | None = None
+    """What the rows of a group are told where the loss distils from feedback."""

@@ -145,6 +145,19 @@ class ReinforcePlusPlus(BaseModel):
     """Discount by sampled token."""
 
 
+class Distill(BaseModel):
+    """Learning from feedback by the policy's own lights (:mod:`trainers.lessons`, :mod:`trainers.teacher`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weight: float = Field(default=1.0, gt=0)
+    """Of the teacher's advantage, which is added to the reward's."""
+    bound: float = Field(default=2.0, gt=0)
+    """Largest magnitude of a token's log-ratio between teacher and policy."""
+    tokens: int = Field(default=1024, ge=1)
+    """Longest feedback; what is behind is cut."""
+
+
 PolicyLoss = Annotated[Clip | Gspo | Cispo | Sapo | Dppo, Field(discriminator="kind")]
 Aggregation = Literal["seq-mean-token-sum-norm", "token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "token-sum"]
 
@@ -170,6 +183,17 @@ class LossConfig(BaseModel):
     """Penalty towards the model before training; it costs a second forward pass."""
     estimator: ReinforcePlusPlus | None = None
     """Makes token advantages of a rollout's one advantage; ``None``: every token of a turn gets the turn's."""
+    distill: Distill | None = None
+    """Self-distillation from feedback; it costs a second forward pass over the rows that have any."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.distill is not None and self.estimator is not None:
+            raise ValueError(
+                "loss.distill gives each token an advantage of its own and loss.estimator makes them of an outcome: "
+                "unset one of the two"
+            )
+        return self
 
 
 class OptimConfig(BaseModel):

@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +32,7 @@ from trainers.protocol import Row
 from trainers.ranks import Alone, Ranks
 from trainers.schedule import policy_rate, rate
 from trainers.sharded import shard, state, whole
+from trainers.teacher import gaps
 from trainers.trainable import swapped, trainable
 from trainers.update_metrics import UpdateMetrics
 
@@ -258,6 +260,10 @@ class TransformersLearner:
         now, entropy = forward(self.model.net, flat, self.temperature)
         sampler = self._tensor(flat.sampler)
         tokens = self._tokens(flat, now, sampler)
+        if self.loss.distill is not None:
+            gap = gaps(self.loss.distill, self.model.net, self.model.tokenizer, flat, now, self.temperature)
+            tokens = replace(tokens, advantage=tokens.advantage + self.loss.distill.weight * gap)
+            shown.taught(gap)
         loss = (losses(self.loss, tokens) * weight).sum()
         shown.add(self.loss, tokens, entropy, loss.item())
         return loss

@@ -252,22 +252,23 @@ class _Run:
         began = self._now()
         got = await source.groups(self.state)
         played = self._now()
-        numbers = await source.update(got.scored.rows)
+        rows = got.scored.told(self.components.lessons)
+        numbers = await source.update(rows)
         rests = self.state.rests | self._tired(order, got)
         source.done(self.state.step, rests)
         self._change(step=self.state.step + 1, frontier=got.frontier, used=got.used, rests=rests)
         timing = {"play": played - began, "update": self._now() - played}
-        self._record(got, numbers, timing)
+        self._record(got, len(rows), numbers, timing)
 
-    def _record(self, got: Gathered, numbers: dict[str, float], timing: dict[str, float]) -> None:
-        scored, seen = got.scored, got.scored.record() | got.shown | self.auditor.step(got.scored)
+    def _record(self, got: Gathered, rows: int, numbers: dict[str, float], timing: dict[str, float]) -> None:
+        seen = got.scored.record() | got.shown | self.auditor.step(got.scored)
         head = {"kind": "grpo", "step": self.state.step, "prompts": [prompt.ordinal for prompt in got.prompts]}
         steady, spent = _split(numbers)
         spent_on_rewards = self.stopwatch.lap()
         share = spent_on_rewards / max(timing["play"] + timing["update"], spent_on_rewards, 1e-9)
         timing |= {"reward": spent_on_rewards, "reward_share": share}
         timing |= {f"learner_{name}": value for name, value in spent.items()}
-        self.metrics.append(head | seen | {"rows": len(scored.rows), "learner": steady} | self._timing(**timing))
+        self.metrics.append(head | seen | {"rows": rows, "learner": steady} | self._timing(**timing))
         self.display.advance({"step": str(self.state.step), "reward": _short(seen["reward"])})
         self.display.say(
             f"step {self.state.step}: reward {_short(seen['reward'])}, "

@@ -31,6 +31,8 @@ class Row:
     """Rows of one rollout count once in every sequence-level reduction (invariant 8)."""
     group: str
     """Rows of one group share their prompt, which an engine may compute once."""
+    lesson: str = ""
+    """Feedback that was not in the context; read where the loss distils from it."""
 
 
 class Scorer(Protocol):

@@ -9,6 +9,7 @@ from typing import Any
 
 from agent.trajectory import Trajectory
 from rewards.credit import Credit
+from trainers.components import Lessons
 from trainers.drift import forks
 from trainers.protocol import Row, Scorer
 from trainers.rows import dead, rows
@@ -25,8 +26,12 @@ class Scored:
     @property
     def rows(self) -> list[Row]:
         """Training rows of all groups that have something to learn."""
+        return self.told(None)
+
+    def told(self, lessons: Lessons | None) -> list[Row]:
+        """Training rows that carry the lessons of their group."""
         pairs = zip(self.groups, self.credits, strict=True)
-        return [row for group, credit in pairs for row in rows(group, credit)]
+        return [row for group, credit in pairs for row in rows(group, credit, lessons and lessons(group))]
 
     @property
     def dead(self) -> tuple[bool, ...]:

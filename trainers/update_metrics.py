@@ -32,6 +32,9 @@ class UpdateMetrics:
     entropy: float = 0.0
     logprob: float = 0.0
     clipped: float = 0.0
+    taught_tokens: int = 0
+    """Tokens that a teacher with feedback thinks otherwise of."""
+    gap: float = 0.0
 
     def add(self, config: LossConfig, tokens: Tokens, entropy: Tensor, loss: float) -> None:
         """Take in one micro-batch."""
@@ -49,6 +52,11 @@ class UpdateMetrics:
         if isinstance(config.policy, Clip):
             self.clipped += float(clip.clipped(config.policy, tokens).sum())
 
+    def taught(self, gap: Tensor) -> None:
+        """Take in a micro-batch's log-ratios of teacher and policy."""
+        self.taught_tokens += int((gap != 0).sum())
+        self.gap += float(gap.sum())
+
     @classmethod
     def merged(cls, parts: Sequence[UpdateMetrics]) -> UpdateMetrics:
         """Of all ranks together."""
@@ -62,6 +70,7 @@ class UpdateMetrics:
     def numbers(self) -> dict[str, float]:
         """Means over tokens. ``ratio`` is trainer over sampler; ``kl`` the k3 estimate of KL(sampler || trainer)."""
         n = max(1, self.tokens)
+        taught = {"taught_share": self.taught_tokens / n, "teacher_gap": self.gap / n} if self.taught_tokens else {}
         return {
             "loss": self.loss,
             "tokens": float(self.tokens),
@@ -74,4 +83,4 @@ class UpdateMetrics:
             "logprob": self.logprob / n,
             "clip_share": self.clipped / n,
             "missing": float(self.missing),
-        }
+        } | taught

@@ -11,12 +11,27 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from trainers.config import Cispo, Clip, Correction, Dppo, Gspo, Kl, LossConfig, OptimConfig, Sapo, SftConfig
+from agent.chat import ByteTokenizer, Chat
+from trainers.config import (
+    Cispo,
+    Clip,
+    Correction,
+    Distill,
+    Dppo,
+    Gspo,
+    Kl,
+    LossConfig,
+    OptimConfig,
+    ReinforcePlusPlus,
+    Sapo,
+    SftConfig,
+)
 from trainers.learner import TransformersLearner
 from trainers.model import Model, tiny
 from trainers.protocol import Row
 
 T = 0.8
+HEADER = Chat(ByteTokenizer()).open([])
 LOSSES = {
     "clip-norm": LossConfig(),
     "clip-token-mean": LossConfig(aggregation="token-mean", policy=Clip(high=0.28, dual=3)),
@@ -26,6 +41,10 @@ LOSSES = {
     "sapo": LossConfig(policy=Sapo()),
     "dppo": LossConfig(policy=Dppo(), aggregation="token-sum"),
     "corrected": LossConfig(correction=Correction(level="sequence"), opsm=0.05),
+    "token-mask": LossConfig(correction=Correction(mode="mask", cap=1.2)),
+    "penalised": LossConfig(kl=Kl(estimator="k3", weight=0.1)),
+    "reinforce++": LossConfig(estimator=ReinforcePlusPlus(gamma=0.9), aggregation="token-mean"),
+    "distilled": LossConfig(distill=Distill()),
 }
 Gradient = dict[str, torch.Tensor]
 
@@ -36,14 +55,20 @@ def model() -> Model:
 
 
 def learner(loss: LossConfig, tokens: int = 4096) -> TransformersLearner:
-    return TransformersLearner(model(), OptimConfig(layers=2, tokens=tokens), loss, SftConfig(), T)
+    made = TransformersLearner(model(), OptimConfig(layers=2, tokens=tokens), loss, SftConfig(), T)
+    made.enter("policy")
+    made.reference = {name: value * 1.01 for name, value in made.reference.items()}
+    return made
 
 
-def two_turns(group: int, sample: int) -> Row:
-    """A row with two sampled turns and an observation between them; the samples of a group share their prompt."""
+def two_turns(group: int, sample: int, loss: LossConfig) -> Row:
+    """A row with two sampled turns and an observation between them; the samples of a group share their prompt.
+
+    Credit differs from token to token, but for an estimator that makes it of one advantage; some rows have a lesson."""
     chance = random.Random(f"{group}/{sample}")
-    prompt = random.Random(group).choices(range(256), k=11)
-    parts = [(prompt, False), (3 + sample, True), (4, False), (2 + group, True), (2 * sample, False)]
+    prompt = [*random.Random(group).choices(range(256), k=4), *HEADER]
+    told = [*chance.choices(range(256), k=2), *HEADER]
+    parts = [(prompt, False), (3 + sample, True), (told, False), (2 + group, True), (2 * sample, False)]
     ids: list[int] = []
     mask: list[bool] = []
     for part, sampled in parts:
@@ -51,12 +76,14 @@ def two_turns(group: int, sample: int) -> Row:
         ids += new
         mask += [sampled] * len(new)
     logprobs = tuple(-5.5 + chance.uniform(-0.4, 0.4) if m else 0.0 for m in mask)
-    credit = tuple(chance.uniform(-1, 1) if m else 0.0 for m in mask)
-    return Row(tuple(ids), tuple(mask), logprobs, credit, f"{group}-{sample}", str(group))
+    one = sample - 1.0
+    credit = tuple((one if loss.estimator else chance.uniform(-1, 1)) if m else 0.0 for m in mask)
+    lesson = f"{group}, not {sample}" if loss.distill and sample != 1 else ""
+    return Row(tuple(ids), tuple(mask), logprobs, credit, f"{group}-{sample}", str(group), lesson)
 
 
-def rows() -> list[Row]:
-    return [two_turns(group, sample) for group in range(3) for sample in range(3)]
+def rows(loss: LossConfig) -> list[Row]:
+    return [two_turns(group, sample, loss) for group in range(3) for sample in range(3)]
 
 
 def assert_same(a: Gradient, b: Gradient) -> None:
@@ -70,22 +97,22 @@ each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
 @each_loss
 def test_permuting_rows_is_an_invariance(loss: LossConfig) -> None:
-    shuffled = rows()
+    shuffled = rows(loss)
     random.Random(1).shuffle(shuffled)
-    assert_same(learner(loss).gradient(rows()), learner(loss).gradient(shuffled))
+    assert_same(learner(loss).gradient(rows(loss)), learner(loss).gradient(shuffled))
 
 
 @each_loss
-def test_splitting_a_step_into_micro_batches_is_an_invariance(loss: LossConfig) -> None:
-    assert_same(learner(loss).gradient(rows()), learner(loss, tokens=16).gradient(rows()))
+def test_splitting_a_step_into_micro_batches_whose_gradients_accumulate_is_an_invariance(loss: LossConfig) -> None:
+    assert_same(learner(loss).gradient(rows(loss)), learner(loss, tokens=16).gradient(rows(loss)))
 
 
 @each_loss
 def test_splitting_a_rollout_into_rows_is_an_invariance(loss: LossConfig) -> None:
     """The second row repeats the first turn as context, as a forked history does."""
-    split = [part for row in rows() for part in halves(row)]
-    assert_same(learner(loss).gradient(rows()), learner(loss).gradient(split))
-    assert_same(learner(loss).gradient(rows()), learner(loss, tokens=16).gradient(split))
+    split = [part for row in rows(loss) for part in halves(row)]
+    assert_same(learner(loss).gradient(rows(loss)), learner(loss).gradient(split))
+    assert_same(learner(loss).gradient(rows(loss)), learner(loss, tokens=16).gradient(split))
 
 
 def halves(row: Row) -> list[Row]:
@@ -107,11 +134,12 @@ def halves(row: Row) -> list[Row]:
 
 @each_loss
 def test_sharing_the_prompt_of_a_group_is_an_invariance(loss: LossConfig) -> None:
-    apart = [replace(row, group=row.rollout) for row in rows()]
-    assert_same(learner(loss).gradient(rows()), learner(loss).gradient(apart))
+    apart = [replace(row, group=row.rollout) for row in rows(loss)]
+    assert_same(learner(loss).gradient(rows(loss)), learner(loss).gradient(apart))
 
 
-def test_padding_behind_a_row_is_an_invariance() -> None:
+@each_loss
+def test_padding_behind_a_row_is_an_invariance(loss: LossConfig) -> None:
     pad = (0,) * 7
     longer = [
         replace(
@@ -121,16 +149,16 @@ def test_padding_behind_a_row_is_an_invariance() -> None:
             logprobs=row.logprobs + (0.0,) * 7,
             advantages=row.advantages + (0.0,) * 7,
         )
-        for row in rows()
+        for row in rows(loss)
     ]
-    loss = LOSSES["clip-norm"]
-    assert_same(learner(loss).gradient(rows()), learner(loss).gradient(longer))
+    assert_same(learner(loss).gradient(rows(loss)), learner(loss).gradient(longer))
 
 
 def test_leaving_out_rollouts_without_credit_is_an_invariance() -> None:
     """A penalty of weight almost 0 keeps them in the forward pass."""
-    some = [replace(row, advantages=(0.0,) * len(row.ids)) if i % 2 else row for i, row in enumerate(rows())]
-    without = learner(LOSSES["clip-norm"])
+    loss = LOSSES["clip-norm"]
+    some = [replace(row, advantages=(0.0,) * len(row.ids)) if i % 2 else row for i, row in enumerate(rows(loss))]
+    without = learner(loss)
     every = learner(LossConfig(kl=Kl(weight=1e-30)))
     assert len(without._live(some)) < len(every._live(some)) == len(some)
     assert_same(without.gradient(some), every.gradient(some))
@@ -143,16 +171,16 @@ def test_the_gradient_is_that_of_the_textbook_loss_on_separate_rows_of_an_unmodi
     net = LlamaForCausalLM(settings).double()
     net.load_state_dict(model().net.state_dict())
     total = torch.zeros((), dtype=torch.float64)
-    for row in rows():
+    for row in rows(config):
         ids = torch.tensor(row.ids)
         now = torch.log_softmax(net(ids[None]).logits[0, :-1] / T, -1).gather(-1, ids[1:, None])[:, 0]
         mask = torch.tensor(row.mask)[1:]
         r = (now - torch.tensor(row.logprobs, dtype=torch.float64)[1:]).exp()
         a = torch.tensor(row.advantages, dtype=torch.float64)[1:]
         token = -torch.minimum(r * a, r.clamp(0.8, 1.2) * a)
-        total = total + token[mask].mean() / len(rows())
+        total = total + token[mask].mean() / len(rows(config))
     total.backward()
-    ours = learner(config).gradient(rows())
+    ours = learner(config).gradient(rows(config))
     theirs = {name: p.grad for name, p in net.named_parameters() if name in ours}
     # The unmodified model normalises in float32.
     for name, gradient in ours.items():
@@ -162,8 +190,8 @@ def test_the_gradient_is_that_of_the_textbook_loss_on_separate_rows_of_an_unmodi
 def test_training_every_weight_gives_the_last_layers_the_same_gradient() -> None:
     """The head then learns too, so its logits go through checkpointed chunks instead of the closed form."""
     loss = LOSSES["clip-norm"]
-    some = learner(loss).gradient(rows())
-    every = TransformersLearner(model(), OptimConfig(layers=None), loss, SftConfig(), T).gradient(rows())
+    some = learner(loss).gradient(rows(loss))
+    every = TransformersLearner(model(), OptimConfig(layers=None), loss, SftConfig(), T).gradient(rows(loss))
     assert len(every) > len(some)
     assert_same(some, {name: every[name] for name in some})
 
@@ -171,4 +199,4 @@ def test_training_every_weight_gives_the_last_layers_the_same_gradient() -> None
 def test_recomputing_activations_is_an_invariance() -> None:
     loss, optim = LOSSES["clip-norm"], OptimConfig(layers=2, checkpointing=True)
     again = TransformersLearner(tiny(5, layers=3, hidden=32, double=True), optim, loss, SftConfig(), T)
-    assert_same(learner(loss).gradient(rows()), again.gradient(rows()))
+    assert_same(learner(loss).gradient(rows(loss)), again.gradient(rows(loss)))

@@ -22,8 +22,10 @@ from sandbox.grading.tree import Entry, write_tree
 from sandbox.memory import MemoryBackend
 from sandbox.task import Prepared, Task
 from trainers.components import Components, WarmStart
-from trainers.config import LossConfig, ModelConfig, OptimConfig, SftConfig
+from trainers.config import Distill, LossConfig, ModelConfig, OptimConfig, SftConfig
+from trainers.doubles import OutcomeScorer
 from trainers.engines.transformers import TransformersEngine
+from trainers.lessons import lessons
 from trainers.loop import Settings, train
 from trainers.loop_config import EvalConfig, TrainConfig
 from trainers.machine import local_machine
@@ -147,6 +149,22 @@ def test_a_model_learns_while_its_episodes_stay_in_flight(tmp_path: Path, prepar
     assert found["training"]["updates"] == len(steps) == 4
     assert all(step["staleness"]["max"] <= 2 for step in steps)
     assert any(step["staleness"]["max"] > 0 for step in steps), "nothing was in flight over an update"
+
+
+def test_a_model_learns_from_feedback_where_no_reward_tells_episodes_apart(
+    tmp_path: Path, prepared: tuple[Prepared, ...]
+) -> None:
+    loss = LossConfig(distill=Distill())
+    made = replace(
+        parts(prepared, lambda _: False),
+        scorer=OutcomeScorer(),
+        machine=lambda: local_machine(ModelConfig(name="tiny"), OptimConfig(layers=2, lr=1e-3), loss, SFT),
+        lessons=lessons,
+    )
+    train(made, SETTINGS, tmp_path / "run", False, Console(quiet=True))
+    steps = [record for record in read(tmp_path / "run/metrics.jsonl") if record["kind"] == "grpo"]
+    assert [step["dead_share"] for step in steps] == [1.0] * 3, "a random model submits nothing"
+    assert all(step["learner"]["taught_share"] == 1.0 and step["learner"]["grad_norm"] > 0 for step in steps)
 
 
 def _kinds(error: BaseException) -> set[type[BaseException]]:
