@@ -32,6 +32,8 @@ class Recipe(BaseModel):
     """Pinned wheels: the runner and what source and tests import, never the package itself."""
     args: tuple[str, ...] = ()
     """Arguments that pytest needs."""
+    helpers: tuple[str, ...] = ()
+    """Modules of ours beside the requirements (``benchmarks/helpers``)."""
     files: dict[str, str] = {}
     """Files that a build would generate: path -> text, with ``{version}`` filled in."""
     command: str = ""
@@ -39,12 +41,34 @@ class Recipe(BaseModel):
     read from its log, by the parser that the row names, and the grades are marked for it."""
 
 
+class LeftOut(BaseModel):
+    """Tests that a row lists and that no sandbox can hold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    row: str
+    """``instance_id``."""
+    why: str
+    tests: tuple[str, ...]
+
+
+@cache
+def left_out(file: Path = FILE) -> dict[str, LeftOut]:
+    """By row. Raises :class:`TaskError` for a broken file."""
+    return {one.row: one for one in _read(file, "left_out", LeftOut)}
+
+
 @cache
 def recipes(file: Path = FILE) -> tuple[Recipe, ...]:
     """Every recipe. Raises :class:`TaskError` for a broken file."""
+    return _read(file, "recipe", Recipe)
+
+
+def _read[Model: BaseModel](file: Path, table: str, model: type[Model]) -> tuple[Model, ...]:
     try:
-        return tuple(Recipe.model_validate(row) for row in tomllib.loads(file.read_text(encoding="utf-8"))["recipe"])
-    except (tomllib.TOMLDecodeError, ValidationError, KeyError) as error:
+        rows = tomllib.loads(file.read_text(encoding="utf-8")).get(table, [])
+        return tuple(model.model_validate(row) for row in rows)
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
         raise TaskError(f"the recipes {file} are broken: {str(error).splitlines()[0]}") from None
 
 

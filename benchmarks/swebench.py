@@ -4,7 +4,8 @@ The agent's tree is the row's commit and nothing later. The hidden tests are tha
 them. The environment comes from a recipe, not from the row's image and script: sandboxes have no network, and grading
 reads structured results. Where a recipe names a test program that is not pytest, the row's parser reads its log.
 
-Ids that name no test of the tree (a log parser took ``[100%]``, or a line of a nested run, for one) are left out.
+Ids that name no test of the tree (a log parser took ``[100%]``, or a line of a nested run, for one) are left out, and
+so are those that ``recipes.toml`` names with a reason. Validation says how many.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from benchmarks.clones import check_out, find_clone
 from benchmarks.interpreters import place
 from benchmarks.packages import under
 from benchmarks.prepare import build, build_tree, home, key
-from benchmarks.recipes import FILE, Recipe, recipe_of
+from benchmarks.recipes import FILE, Recipe, left_out, recipe_of
 from benchmarks.sites import site
 from benchmarks.trees import CONFIG
 from sandbox.grading.logs import parser
@@ -46,8 +47,9 @@ class SWEBenchSource:
         base = self._base(task, recipe, self._repos)
         tests, added = restored_tests(task, recipe, base)
         files = _test_files(task, recipe, tests)
+        out = self._left_out(task)
         listed = {
-            name: tuple(test for test in ids if recipe.command or _file(test) in files)
+            name: tuple(test for test in ids if (recipe.command or _file(test) in files) and test not in out)
             for name, ids in (("FAIL_TO_PASS", task.FAIL_TO_PASS), ("PASS_TO_PASS", task.PASS_TO_PASS))
         }
         where = place(recipe.python, self._backend)
@@ -64,13 +66,20 @@ class SWEBenchSource:
             task=filled,
             base=base,
             tests=build_tree(folder, tests, repository=False),
-            site=site(recipe.requirements, recipe.python),
+            site=site(recipe.requirements, recipe.python, recipe.helpers),
             image=where.image,
             python=where.python,
             pytest_args=recipe.args,
             command=recipe.command,
             log=_log(task) if recipe.command else "",
         )
+
+    def _left_out(self, task: Task) -> tuple[str, ...]:
+        """Listed tests that no sandbox can hold. Raises :class:`TaskError` where the row is about nothing else."""
+        out = left_out(self._recipes).get(task.instance_id)
+        if out is not None and {*task.FAIL_TO_PASS} <= {*out.tests}:
+            raise TaskError(f"{task.instance_id} is left out of {self._recipes.name}: {out.why}")
+        return out.tests if out else ()
 
     def _base(self, task: Task, recipe: Recipe, repos: Path) -> Path:
         def fill(folder: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.clones import check_out, find_clone
 from benchmarks.everything import Everything
-from benchmarks.recipes import Recipe, recipe_of, recipes
+from benchmarks.recipes import Recipe, left_out, recipe_of, recipes
 from benchmarks.rows import dump_row, load_tasks
 from benchmarks.swebench import SWEBenchSource, is_row, restored_tests
 from sandbox.grading import grade
@@ -222,3 +222,25 @@ def test_a_recipe_with_a_test_program_of_its_own_is_graded_by_the_parser_of_its_
     assert empty.status is Status.FAILED and list(empty.results.values()) == [False, True]
     with pytest.raises(TaskError, match="no parser of logs 'parse_log_jest'"):
         source.prepare(unit(clone[1], log_parser="parse_log_jest"))
+
+
+def test_a_test_that_no_sandbox_can_hold_is_left_out_by_name_and_a_row_of_such_tests_is_refused(
+    clone: tuple[Path, str], tmp_path: Path
+) -> None:
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    there, fixed = f"test_there ({WHERE}.test_there)", f"test_fixed ({WHERE}.test_fixed)"
+
+    def prepared(test: str) -> Task:
+        file = tmp_path / f"{test[:10]}.toml"
+        out = f'[[left_out]]\nrow = "own__toy-1"\nwhy = "it asks the internet"\ntests = ["{test}"]\n'
+        file.write_text(PROGRAM.format(python=version) + out)
+        return SWEBenchSource("local", clone[0].parent, file).prepare(unit(clone[1])).task
+
+    kept = prepared(there)
+    assert [*kept.FAIL_TO_PASS] == [fixed] and not kept.PASS_TO_PASS
+    with pytest.raises(TaskError, match=r"own__toy-1 is left out of test_fixed\.toml: it asks the internet"):
+        prepared(fixed)
+
+
+def test_every_test_that_is_left_out_has_its_reason() -> None:
+    assert all(one.tests and one.why for one in left_out().values())

@@ -35,8 +35,9 @@ def test_gold_grades_one_and_the_empty_patch_zero_or_the_task_is_reported(tmp_pa
     easy = variant(good, "easy", FAIL_TO_PASS=good.task.PASS_TO_PASS[:1], PASS_TO_PASS=good.task.PASS_TO_PASS[1:])
     leaky = variant(good, "leaky", hidden=("tests/test_visible.py",))
     lost = variant(good, "lost")
-    source = Folders(good, useless, easy, leaky)
-    tasks = [one.task for one in (good, useless, easy, leaky, lost)]
+    more = variant(good, "more", PASS_TO_PASS=(*good.task.PASS_TO_PASS, "[100%]"))
+    source = Folders(good, useless, easy, leaky, variant(good, "more"))
+    tasks = [one.task for one in (good, useless, easy, leaky, lost, more)]
     backend, _ = choose(SandboxConfig.model_validate({"backend": "local", "unsafe_local": True}))
 
     async def run() -> dict[str, dict[str, Any]]:
@@ -52,7 +53,10 @@ def test_gold_grades_one_and_the_empty_patch_zero_or_the_task_is_reported(tmp_pa
         "easy": (1, 1),
         "leaky": (0, 0),
         "lost": (0, 0),
+        "more": (1, 0),
     }
+    assert (found["toy-1"]["left_out"], found["more"]["left_out"]) == (0, 1)
+    assert found["more"]["detail"] == "1 listed tests are left out: [100%]"
     assert found["toy-1"]["detail"] == ""
     assert "test_visible.py lies in the base tree" in found["leaky"]["detail"]
     assert found["lost"]["detail"] == "lost cannot be built"
