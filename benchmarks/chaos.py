@@ -255,6 +255,8 @@ def main() -> int:
         faults=faults(options.restart),
     )
     began = time.monotonic()
+    # Whoever ends this process ends what it started: the way out is that of every other error.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="repodojo-chaos-") as folder:
         watched = drive(plan, Path(folder), began + 60 * options.minutes)
         stored = list(Store(Path(folder, "store.jsonl")).scored())
