@@ -14,7 +14,6 @@ from benchmarks.sources import pip, pip_error
 from sandbox.task import TaskError
 from sandbox.toolbox import cache_root
 
-
 HELPERS = Path(__file__).with_name("helpers")
 """Modules that stand in for what a sandbox lacks, to be put beside the packages."""
 
