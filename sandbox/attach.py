@@ -44,7 +44,7 @@ class Attached:
         self, reader: asyncio.StreamReader, source: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self.reader, self.writer = reader, writer
-        self._source = source
+        self._source, self._streams = source, writer
         self._errors = b""
         self._task = asyncio.create_task(self._demultiplex())
 
@@ -54,19 +54,30 @@ class Attached:
         source, writer = await asyncio.open_connection(sock=raw)
         return cls(asyncio.StreamReader(), source, writer)
 
+    async def lead_through(self, raw: socket.socket) -> None:
+        """Speak over another socket from now on; errors are still heard here."""
+        raw.setblocking(False)
+        self.reader, self.writer = await asyncio.open_connection(sock=raw)
+
     @property
     def errors(self) -> str:
         """The end of what the container wrote to its error stream."""
         return self._errors.decode(errors="replace").strip()
+
+    async def ended(self, patience_s: float) -> None:
+        """Return when the engine has closed the container's streams, or when patience is over."""
+        await asyncio.wait((self._task,), timeout=patience_s)
 
     async def close(self) -> None:
         """Give the connection back. Idempotent."""
         self._task.cancel()
         with contextlib.suppress(OSError, asyncio.CancelledError):
             self.writer.close()
+            self._streams.close()
             await self._task
 
     async def _demultiplex(self) -> None:
+        output = self.reader
         try:
             while True:
                 head = await self._source.readexactly(HEAD)
@@ -74,8 +85,8 @@ class Attached:
                 if head[0] == 2:
                     self._errors = (self._errors + data)[-TAIL_CHARS:]
                 else:
-                    self.reader.feed_data(data)
+                    output.feed_data(data)
         except (asyncio.IncompleteReadError, OSError):
             pass
         finally:
-            self.reader.feed_eof()
+            output.feed_eof()

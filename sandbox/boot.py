@@ -2,7 +2,8 @@
 serves.
 
 Standard library only: this runs inside. What costs time is imported before the wait, so that a container made ahead of
-its use answers at once. The task comes as one length-prefixed value on standard input: the workspace is a size-limited
+its use answers at once. The task comes as one length-prefixed value on standard input, or through the door
+(:mod:`sandbox.door`) that then stands for standard input and output: the workspace is a size-limited
 tmpfs that nothing outside can fill, no file of it needs to be readable to the sandbox's user on the host, and nothing
 of it is left on the host when it ends.
 """
@@ -11,8 +12,27 @@ from __future__ import annotations
 
 import marshal
 import os
+import socket
 
 from sandbox import reset, server
+
+DOOR = "door"
+"""Name of the host's socket, below :data:`PORCH`."""
+PORCH = "/run/repodojo"
+"""Where the folder of the host's socket is mounted."""
+NO_DOOR = b"-"
+"""What is said on standard output where the host offered a door and none can be entered."""
+
+
+def enter() -> None:
+    """Take the host's own socket for standard input and output; it lets one visitor in."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
+            door.connect(f"{PORCH}/{DOOR}")
+            os.dup2(door.fileno(), 0)
+            os.dup2(door.fileno(), 1)
+    except OSError:
+        os.write(1, NO_DOOR)
 
 
 def exactly(count: int) -> bytes:
@@ -52,7 +72,9 @@ def take(task: bytes) -> str:
     return settings
 
 
-def main() -> None:
+def main(*, door: bool = False) -> None:
     """Wait, fill, serve. What a later use must find again is noted before anything is filled."""
+    if door:
+        enter()
     fresh = reset.state()
     server.main([take(exactly(int.from_bytes(exactly(8), "big")))], fresh)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
+from sandbox.network import Network
 from sandbox.protocol import Limits
 
 
@@ -36,6 +37,9 @@ class SandboxConfig(BaseModel):
     """Image of docker sandboxes whose task names none; ``None`` takes the one that ``dojo images build`` made."""
     limits: Limits = Limits()
     """Resource limits of one sandbox."""
+    network: Network = "none"
+    """What an episode's commands may reach: nothing, or ``{ allow = ["pypi.org:443", "10.1.0.0/16"] }`` over HTTP and
+    TLS. Grading never reaches anything."""
     pool: PoolConfig = PoolConfig()
     """Bounds and reuse of docker sandboxes."""
     prove_limits: bool = True

@@ -4,7 +4,8 @@ Each sandbox is one container that lives for one use: no network, no capability,
 root, a read-only root, memory (swap included), processes, CPU and open files limited; what can be written is in
 size-limited tmpfs that counts as its memory. The tool server is process 1: nothing inside can kill it, it takes orphans
 in, and when its input ends (this process died) it ends itself and with it the container. Blocking calls run in a
-bounded set of threads, starts in a smaller one.
+bounded set of threads, starts in a smaller one. On an engine of this machine the server is spoken to directly
+(:mod:`sandbox.door`), else over the engine's attached streams.
 
 Containers may be made ahead (``warm``): one waits for its task with everything imported, and is used once like any
 other. Every container carries its owner; what a dead owner left is removed before the first start.
@@ -14,48 +15,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import marshal
-import os
-import stat
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from sandbox import owner, toolbox
+from sandbox import owner, toolbox, tree
 from sandbox.attach import Attached, attach
-from sandbox.engine import EngineAway, boundary, connect
+from sandbox.boot import PORCH
+from sandbox.container import LABEL, TASK_HEAD, Key, key_of, options, pack
+from sandbox.door import Door
+from sandbox.engine import EngineAway, boundary, connect, is_podman
+from sandbox.forward import FOLDER
+from sandbox.gate import Gates
 from sandbox.images import usable_image
-from sandbox.inside import HOME, SITE, settings
+from sandbox.network import Network
 from sandbox.proofs import Prover
-from sandbox.protocol import WORKSPACE, Sandbox, SandboxError, Spec
+from sandbox.protocol import Sandbox, SandboxError, Spec
 from sandbox.remote import RemoteSandbox
 
 if TYPE_CHECKING:
     import docker
 
-LABEL = "repodojo"
-"""Label of every container of ours; its value is the owner."""
-USER = 1000
 STARTS, THREADS = 3, 8
-OPEN_FILES = 1024
+NOTICE_S = 2.0
+"""Patience with the engine to notice that a container ended, in seconds."""
 OUTAGE_S, OUTAGE_STEP_S = 60.0, 1.0
 """Patience with an engine that is being restarted, and the pause between two questions, in seconds."""
-TASK_HEAD = 8
-"""Bytes of the length in front of a task."""
-PROGRAM = f"import sys; sys.path.insert(0, '{toolbox.MOUNT}/core'); from sandbox.boot import main; main()"
-"""What process 1 runs: see :mod:`sandbox.boot`."""
-
-
-class Key(NamedTuple):
-    """What is fixed when a container is made; the task comes later."""
-
-    image: str
-    site: str | None
-    memory_mb: int
-    pids: int
-    cpus: float
 
 
 class Container(NamedTuple):
@@ -63,6 +50,7 @@ class Container(NamedTuple):
 
     id: str
     streams: Attached
+    door: Door | None = None
 
 
 class DockerBackend:
@@ -75,25 +63,30 @@ class DockerBackend:
         image: str | None = None,
         *,
         warm: int = 1,
+        direct: bool = True,
         client: docker.DockerClient | None = None,
         prove: Callable[[str], None] | None = None,
     ) -> None:
         """
         :param image: for tasks that name none; ``None`` takes the image that ``dojo images build`` made.
         :param warm: containers kept ready for the kinds opened last.
+        :param direct: speak to the tool server through a socket, where the engine is of this machine.
         :param prove: where to say which default limits do not hold; limits are tried before their first use. ``None``:
             they are taken as they are set, for tests of something else.
         """
         self._prover = Prover(prove) if prove else None
-        self._image, self._warm_limit, self._client = image, warm, client
+        self._image, self._warm_limit, self._direct, self._client = image, warm, direct, client
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="docker")
         self._starts = asyncio.Semaphore(STARTS)
         self._ready: asyncio.Task[None] | None = None
-        self._toolbox = ""
+        self._toolbox, self._podman = "", False
         self._warm: list[tuple[Key, Container]] = []
         self._refills: set[asyncio.Task[None]] = set()
         self._open: set[RemoteSandbox] = set()
         self._closed = False
+        self._gates: Gates | None = None
+        self._doors: Path | None = None
+        """Folder of our sockets; ``None`` where the engine is not of this machine."""
         self._left: set[str] = set()
         """Containers that could not be removed: the engine did not answer."""
 
@@ -108,25 +101,26 @@ class DockerBackend:
 
     async def _ready_made(self, spec: Spec) -> Sandbox:
         """From a container made ahead where one waits, else from a new one."""
-        key = _key(self._image_of(spec), spec)
-        task = await self._call(lambda: _task(spec))
+        key = key_of(self._image_of(spec), spec)
+        task = await self._call(lambda: pack(spec))
+        gate = await self._gate(spec.network)
         spare = self._take(key)
-        self._refill(key)
+        self._refill(key, gate)
         if spare is not None:
             # One that died while it waited (the engine was restarted) costs a start, not an episode.
             with contextlib.suppress(SandboxError):
                 return await self._hand_over(spare, task, spec)
-        return await self._hand_over(await self._start(key), task, spec)
+        return await self._hand_over(await self._start(key, gate), task, spec)
 
     def kind(self, spec: Spec) -> Key | None:
         """What sandboxes must share so that one can stand for another; ``None`` before the first one is opened."""
         image = spec.image or self._image
-        return _key(image, spec) if image else None
+        return key_of(image, spec) if image else None
 
     async def pack(self, spec: Spec) -> bytes:
         """The task of ``spec`` as :meth:`~sandbox.remote.RemoteSandbox.refill` takes it. Raises
         :class:`SandboxError`."""
-        return (await self._call(lambda: _task(spec)))[TASK_HEAD:]
+        return (await self._call(lambda: pack(spec)))[TASK_HEAD:]
 
     async def close(self) -> None:
         """Remove every container of this backend."""
@@ -141,6 +135,11 @@ class DockerBackend:
         with contextlib.suppress(SandboxError):
             for container in left:
                 await self._patiently(lambda container=container: remove(self._engine(), container))
+        if self._gates is not None:
+            await self._gates.close()
+        if self._doors is not None:
+            tree.remove(str(self._doors))
+            self._doors = None
         self._threads.shutdown(wait=False)
 
     # -- start-up -----------------------------------------------------------------------------------------------------
@@ -156,7 +155,12 @@ class DockerBackend:
     def _look_up(self) -> None:
         self._client = self._client or connect()
         self._toolbox = str(toolbox.build())
+        with boundary("Asking the engine what it is"):
+            self._podman = is_podman(self._client)
         self._image = self._image or usable_image(self._client)
+        if self._doors is None and self._client.api.base_url.startswith("http+docker://"):
+            self._doors = owner.home(toolbox.cache_root() / "doors")
+            self._gates = Gates(self._doors)
         with boundary("Removing what an earlier run left"):
             reap(self._client)
 
@@ -165,34 +169,57 @@ class DockerBackend:
             return image
         raise SandboxError("The Docker engine holds no image of ours: make one with: dojo images build.")
 
+    async def _gate(self, network: Network) -> Path | None:
+        if network == "none":
+            return None
+        if self._gates is None:
+            raise SandboxError('an allow-list of hosts needs an engine of this machine: take sandbox.network = "none"')
+        return await self._gates.folder(network)
+
     # -- containers ---------------------------------------------------------------------------------------------------
 
-    async def _start(self, key: Key) -> Container:
+    async def _start(self, key: Key, gate: Path | None) -> Container:
         async with self._starts:
-            work = asyncio.ensure_future(self._patiently(lambda: self._create(key)))
+            work = asyncio.ensure_future(self._patiently(lambda: self._create(key, gate)))
             try:
-                made, raw = await asyncio.shield(work)
+                made, raw, door = await asyncio.shield(work)
             except asyncio.CancelledError:
                 # The thread goes on: what it makes is nobody's any more.
-                made, raw = await work
+                made, raw, door = await work
                 raw.close()
                 await self._call(lambda: remove(self._engine(), made))
+                if door is not None:
+                    door.remove()
                 raise
-            return Container(made, await Attached.open(raw))
-
-    def _create(self, key: Key) -> tuple[str, Any]:
-        client = self._engine()
-        with boundary("Starting a sandbox"):
-            made = str(client.api.create_container(**_options(client, key, self._toolbox))["Id"])
+            container = Container(made, await Attached.open(raw), door)
             try:
+                if door is not None and (direct := await door.enter(container.streams.reader)):
+                    await container.streams.lead_through(direct)
+            except BaseException:
+                await asyncio.shield(self._remove(container))
+                raise
+            return container
+
+    def _create(self, key: Key, gate: Path | None) -> tuple[str, Any, Door | None]:
+        client, door = self._engine(), Door(self._doors) if self._doors and self._direct else None
+        folders = {PORCH: door.folder if door else None, FOLDER: gate}
+        made = ""
+        try:
+            with boundary("Starting a sandbox"):
+                made = str(
+                    client.api.create_container(**options(client, key, self._toolbox, folders, self._podman))["Id"]
+                )
                 raw = attach(client, made)
                 client.api.start(made)
-            except BaseException:
+        except BaseException:
+            if door is not None:
+                door.remove()
+            if made:
                 self._left.add(made)
                 remove(client, made)
                 self._left.discard(made)
-                raise
-            return made, raw
+            raise
+        return made, raw, door
 
     def _take(self, key: Key) -> Container | None:
         for at, (kind, container) in enumerate(self._warm):
@@ -201,17 +228,17 @@ class DockerBackend:
                 return container
         return None
 
-    def _refill(self, key: Key) -> None:
+    def _refill(self, key: Key, gate: Path | None) -> None:
         """Make one for the next use of ``key`` in the background; the kind asked for longest ago gives way."""
         if self._warm_limit and not any(kind == key for kind, _ in self._warm):
-            task = asyncio.create_task(self._add(key))
+            task = asyncio.create_task(self._add(key, gate))
             self._refills.add(task)
             task.add_done_callback(self._refills.discard)
 
-    async def _add(self, key: Key) -> None:
+    async def _add(self, key: Key, gate: Path | None) -> None:
         # A spare that cannot be made is no failure of anybody: the next open says what is wrong.
         with contextlib.suppress(SandboxError):
-            self._warm.append((key, await self._start(key)))
+            self._warm.append((key, await self._start(key, gate)))
             while len(self._warm) > self._warm_limit:
                 await self._remove(self._warm.pop(0)[1])
 
@@ -224,11 +251,20 @@ class DockerBackend:
             await self._remove(container)
 
         async def cause() -> str:
-            last = streams.errors.splitlines()[-1:]
-            return ": ".join(part for part in (await self._call(lambda: self._why(container.id)), *last) if part)
+            # The server's own end is heard before the engine has noticed that its container ended.
+            await streams.ended(NOTICE_S)
+            why = await self._call(lambda: self._why(container.id))
+            return ": ".join(part for part in (why, *streams.errors.splitlines()[-1:]) if part)
 
         sandbox = RemoteSandbox(
-            streams.reader, streams.writer, closer, self.name, limits=spec.limits, cause=cause, ident=container.id
+            streams.reader,
+            streams.writer,
+            closer,
+            self.name,
+            limits=spec.limits,
+            cause=cause,
+            ident=container.id,
+            network=spec.network,
         )
         self._open.add(sandbox)
         try:
@@ -249,14 +285,21 @@ class DockerBackend:
             await self._call(lambda: remove(self._engine(), container.id))
         except EngineAway:
             self._left.add(container.id)
+        if container.door is not None:
+            container.door.remove()
 
     def _why(self, container: str) -> str:
         """Why a container ended, as the engine tells it."""
+        end = time.monotonic() + NOTICE_S
         with boundary("Asking for a container"):
-            state: dict[str, Any] = self._engine().api.inspect_container(container)["State"]
+            while (state := self._state(container)).get("Running") and time.monotonic() < end:
+                time.sleep(0.05)
         if state.get("OOMKilled"):
             return "out of memory"
         return "" if state.get("Running") else f"its container ended with exit code {state.get('ExitCode')}"
+
+    def _state(self, container: str) -> dict[str, Any]:
+        return self._engine().api.inspect_container(container)["State"]
 
     def _engine(self) -> docker.DockerClient:
         assert self._client is not None
@@ -300,81 +343,3 @@ def reap(client: docker.DockerClient) -> int:
             remove(client, row["Id"])
             count += 1
     return count
-
-
-def _key(image: str, spec: Spec) -> Key:
-    site = str(spec.site.resolve()) if spec.site else None
-    return Key(image, site, spec.limits.memory_mb, spec.limits.pids, spec.limits.cpus)
-
-
-def _options(client: docker.DockerClient, key: Key, tools: str) -> dict[str, Any]:
-    """What a container is made from."""
-    return {
-        "image": key.image,
-        "command": [toolbox.COMMAND[0], "-I", "-S", "-c", PROGRAM],
-        "entrypoint": [],
-        "user": f"{USER}:{USER}",
-        "stdin_open": True,
-        "working_dir": WORKSPACE,
-        "hostname": "sandbox",
-        "environment": {},
-        "labels": {LABEL: str(owner.me())},
-        "host_config": client.api.create_host_config(**_host(key, tools)),
-    }
-
-
-def _host(key: Key, tools: str) -> dict[str, Any]:
-    """Confinement and limits."""
-    from docker.types import LogConfig, Ulimit
-
-    memory = key.memory_mb << 20
-    binds = {tools: {"bind": toolbox.MOUNT, "mode": "ro"}}
-    if key.site:
-        binds[key.site] = {"bind": SITE, "mode": "ro"}
-    return {
-        "network_mode": "none",
-        "ipc_mode": "private",
-        "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges"],
-        "read_only": True,
-        "mem_limit": memory,
-        "memswap_limit": memory,
-        "pids_limit": key.pids,
-        "nano_cpus": int(key.cpus * 1e9),
-        "shm_size": 64 << 20,
-        "ulimits": [
-            Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES),
-            Ulimit(name="core", soft=0, hard=0),
-        ],
-        "tmpfs": {
-            # Less than the memory that they count as: a full disk is the writer's error, not the end of the sandbox.
-            "/tmp": f"rw,exec,nosuid,nodev,mode=1777,uid={USER},gid={USER},size={memory // 4}",
-            WORKSPACE: f"rw,exec,nosuid,nodev,mode=0755,uid={USER},gid={USER},size={memory // 2}",
-        },
-        "binds": binds,
-        # The frames of the tool server are nobody's log.
-        "log_config": LogConfig(type="none"),
-    }
-
-
-def _task(spec: Spec) -> bytes:
-    """Settings and tree as the boot program takes them."""
-    server = json.dumps(settings(spec, rlimited=False))
-    body = marshal.dumps((server, HOME, WORKSPACE, list(_entries(str(spec.tree)))))
-    return len(body).to_bytes(TASK_HEAD, "big") + body
-
-
-def _entries(root: str, prefix: str = "") -> Iterator[tuple[str, str, int, int, bytes]]:
-    """Everything below ``root``, ``.git`` included, folders first: (path, kind, mode, time, bytes)."""
-    with os.scandir(f"{root}/{prefix}") as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        path, info = prefix + entry.name, entry.stat(follow_symlinks=False)
-        mode = stat.S_IMODE(info.st_mode) & 0o777
-        if stat.S_ISDIR(info.st_mode):
-            yield path, "d", mode, 0, b""
-            yield from _entries(root, f"{path}/")
-        elif stat.S_ISLNK(info.st_mode):
-            yield path, "l", 0, 0, os.fsencode(Path(entry.path).readlink())
-        elif stat.S_ISREG(info.st_mode):
-            yield path, "f", mode, info.st_mtime_ns, Path(entry.path).read_bytes()

@@ -34,6 +34,9 @@ POOL = 64
 _SYSTEM = re.compile(r"\w+Error\(\d+, ['\"](?P<what>[^'\"]+)['\"]\)")
 """How the SDK quotes an error of the system."""
 
+_AWAY = re.compile(r"shutting down|unavailable|connection (?:refused|error)|transport|starting up|EOF", re.IGNORECASE)
+"""What an engine says that answers and cannot work now: it or its runtime is being restarted."""
+
 _lock = threading.Lock()
 
 
@@ -75,6 +78,12 @@ def connect(timeout_s: float = REQUEST_S) -> docker.DockerClient:
     raise SandboxError(f"No Docker engine answers ({reason}): {WAY_OUT}.")
 
 
+def is_podman(client: docker.DockerClient) -> bool:
+    """Whether the engine is Podman, whose socket differs in what a memory file system may be given."""
+    parts: list[dict[str, Any]] = client.version().get("Components") or []
+    return any("podman" in str(part.get("Name", "")).lower() for part in parts)
+
+
 def sentence(error: BaseException) -> str:
     """The part of an engine's error that a person can use: its explanation without transport noise, on one line."""
     import docker.errors
@@ -102,6 +111,10 @@ def boundary(doing: str) -> Generator[None, Any, None]:
         yield
     except docker.errors.ImageNotFound as error:
         raise SandboxError(f"{doing}: {sentence(error)}. Make an image with: dojo images build.") from error
+    except docker.errors.APIError as error:
+        if not _AWAY.search(said := sentence(error)):
+            raise SandboxError(f"{doing}: {said}.") from error
+        raise EngineAway(f"{doing}: the Docker engine does not answer ({said}): {WAY_OUT}.") from error
     except requests.exceptions.RequestException as error:
         raise EngineAway(f"{doing}: the Docker engine does not answer ({sentence(error)}): {WAY_OUT}.") from error
     except (docker.errors.DockerException, OSError) as error:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from sandbox import jail, owner, tree
+from sandbox.forward import FOLDER
 from sandbox.inside import HOME, SITE, SYSTEM_PATH, Places, settings
 from sandbox.protocol import WORKSPACE, SandboxError, Spec
 from sandbox.remote import RemoteSandbox
@@ -36,18 +37,16 @@ class Folders:
     def __init__(self, way: Way, box: Path) -> None:
         self._way: Way = way
         self._box = box
-        above = cache_root() / "local"
-        above.mkdir(parents=True, exist_ok=True)
-        _reap(above)
-        self._home = Path(tempfile.mkdtemp(dir=above))
-        (self._home / "owner").write_text(str(owner.me()))
+        self._home = owner.home(cache_root() / "local")
 
-    async def open(self, spec: Spec) -> RemoteSandbox:
+    async def open(self, spec: Spec, gate: Path | None = None) -> RemoteSandbox:
+        if gate is not None and self._way != "bubblewrap":
+            raise SandboxError(f"sandboxes behind {self._way} keep no allow-list of hosts: leave sandbox.network out")
         folder = Path(tempfile.mkdtemp(dir=self._home))
         try:
             await asyncio.to_thread(_fill, folder, spec)
             process = await asyncio.create_subprocess_exec(
-                *self._command(folder, spec),
+                *self._command(folder, spec, gate),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
@@ -59,16 +58,18 @@ class Folders:
             raise SandboxError(f"a local sandbox could not be made: {error}") from error
         assert process.stdout and process.stdin
         closer = _Closer(process, folder)
-        sandbox = RemoteSandbox(process.stdout, process.stdin, closer, "local", limits=spec.limits)
+        sandbox = RemoteSandbox(
+            process.stdout, process.stdin, closer, "local", limits=spec.limits, network=spec.network
+        )
         await sandbox.start()
         return sandbox
 
     async def close(self) -> None:
         await asyncio.to_thread(tree.remove, str(self._home))
 
-    def _command(self, folder: Path, spec: Spec) -> Sequence[str]:
+    def _command(self, folder: Path, spec: Spec, gate: Path | None) -> Sequence[str]:
         if self._way == "bubblewrap":
-            return bubblewrap(folder / "workspace", self._box, spec)
+            return bubblewrap(folder / "workspace", self._box, spec, gate)
         site = str(spec.site.resolve()) if spec.site else SITE
         places = Places(str(folder / "workspace"), site, str(folder / "home"), str(folder / "bin"))
         chosen = settings(spec, places)
@@ -111,7 +112,7 @@ PRIVATE = [
 """What a sandbox has for itself, empty or virtual."""
 
 
-def bubblewrap(workspace: Path, box: Path, spec: Spec) -> list[str]:
+def bubblewrap(workspace: Path, box: Path, spec: Spec, gate: Path | None = None) -> list[str]:
     """The command that starts the tool server within bubblewrap's walls, as process 1."""
     command = [*BUBBLEWRAP]
     command += ["--uid", str(jail.USER), "--gid", str(jail.USER), "--hostname", "sandbox", "--cap-drop", "ALL"]
@@ -126,6 +127,7 @@ def bubblewrap(workspace: Path, box: Path, spec: Spec) -> list[str]:
     command += PRIVATE
     command += ["--ro-bind", str(box), MOUNT, "--bind", str(workspace), WORKSPACE, "--chdir", WORKSPACE]
     command += ["--ro-bind", str(spec.site.resolve()), SITE] if spec.site else []
+    command += ["--ro-bind", str(gate), FOLDER] if gate else []
     return [*command, "--remount-ro", "/", "--", *COMMAND, json.dumps(settings(spec))]
 
 
@@ -143,17 +145,6 @@ class _Closer:
                 self._process.kill()
             await self._process.wait()
         await asyncio.to_thread(tree.remove, str(self._folder))
-
-
-def _reap(above: Path) -> None:
-    """Remove what dead owners left."""
-    for home in above.iterdir():
-        try:
-            whose = owner.parse((home / "owner").read_text())
-        except OSError:
-            continue
-        if whose and owner.abandoned(whose, running=False):
-            tree.remove(str(home))
 
 
 def _tasks() -> int:

@@ -7,6 +7,7 @@ import os
 import posixpath
 from typing import Any, NamedTuple
 
+from sandbox.network import PORT
 from sandbox.protocol import WORKSPACE, Limits, SandboxError, Spec
 from sandbox.toolbox import MOUNT
 
@@ -34,7 +35,11 @@ def environment(spec: Spec, places: Places = Places()) -> dict[str, str]:  # noq
     The task's own source stands before its site-packages, as with a development install.
     """
     source = posixpath.normpath(posixpath.join(places.workspace, spec.source_root))
+    proxy = f"http://127.0.0.1:{PORT}"
+    names = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+    online = {**dict.fromkeys(names, proxy), "no_proxy": "127.0.0.1,localhost"} if spec.network != "none" else {}
     return {
+        **online,
         # Two interpreters on one path would leave it to chance which one a script meets.
         "PATH": SYSTEM_PATH if spec.python else f"{places.programs}:{SYSTEM_PATH}",
         "HOME": places.home,
@@ -78,4 +83,5 @@ def settings(spec: Spec, places: Places = Places(), *, rlimited: bool = True) ->
         "env": environment(spec, places),
         "limits": rlimits(spec.limits) if rlimited else {"RLIMIT_CORE": 0},
         "extra_paths": [places.site] if spec.site else [],
+        "proxy": PORT if spec.network != "none" else None,
     }

@@ -69,6 +69,8 @@ class Plan(NamedTuple):
     tree: str
     site: str | None
     disk_mb: int
+    gate: str | None = None
+    """Folder of the proxy's socket (:mod:`sandbox.gate`)."""
 
 
 class _Libc:
@@ -155,7 +157,7 @@ def enter_base(toolbox: str) -> None:
         _show(f"{HOST}/{name}", f"/{name}")
     _fill_etc()
     _fill_dev()
-    for folder in ("workspace", "tmp", "proc", "opt/site", "opt/repodojo", "run", "root"):
+    for folder in ("workspace", "tmp", "proc", "opt/site", "opt/repodojo", "run/network", "root"):
         os.makedirs(f"/{folder}", exist_ok=True)
     os.makedirs("/var", exist_ok=True)
     os.symlink("/tmp", "/var/tmp")
@@ -225,6 +227,8 @@ def enter_sandbox(plan: Plan, owner: int) -> None:
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     if plan.site:
         bind(f"{HOST}{plan.site}", "/opt/site")
+    if plan.gate:
+        bind(f"{HOST}{plan.gate}", "/run/network")
     tree.copy(f"{HOST}{plan.tree}", "/workspace", (owner, owner))
     os.mkdir("/tmp/home")
     os.chown("/tmp/home", owner, owner)

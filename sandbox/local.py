@@ -20,8 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from sandbox import toolbox
+from sandbox import owner, toolbox, tree
 from sandbox.folder import Folders, missing
+from sandbox.gate import Gates
 from sandbox.inside import DISK_MB, check, settings
 from sandbox.proofs import Prover
 from sandbox.protocol import SandboxError, Spec
@@ -63,6 +64,9 @@ class LocalBackend:
         self._ways: tuple[Way, ...] = (*ways, "none") if unsafe else ways
         self._spawner: _Zygote | Folders | None = None
         self._lock = asyncio.Lock()
+        self._gates: Gates | None = None
+        self._home: Path | None = None
+        """Where the sockets of gates lie; made with the first one."""
         self._open: set[RemoteSandbox] = set()
         self.way: Way | None = None
         """How sandboxes are confined; known after the first one."""
@@ -84,17 +88,32 @@ class LocalBackend:
             raise SandboxError(
                 f"the task asks for the image {spec.image}, which local sandboxes cannot run: take docker"
             )
-        spawner = await self._warm()
         if self._prover is not None:
-            await self._prover.ensure(spec, spawner.open, cpus=False)
-        sandbox = await spawner.open(spec)
+            await self._prover.ensure(spec, self._ready_made, cpus=False)
+        return await self._ready_made(spec)
+
+    async def _ready_made(self, spec: Spec) -> RemoteSandbox:
+        spawner = await self._warm()
+        sandbox = await spawner.open(spec, await self._gate(spec))
         self._open = {known for known in self._open if not known.closed} | {sandbox}
         return sandbox
+
+    async def _gate(self, spec: Spec) -> Path | None:
+        if spec.network == "none":
+            return None
+        if self._gates is None:
+            self._home = owner.home(toolbox.cache_root() / "gates")
+            self._gates = Gates(self._home)
+        return await self._gates.folder(spec.network)
 
     async def close(self) -> None:
         for sandbox in self._open:
             await sandbox.close()
         self._open.clear()
+        if self._gates is not None and self._home is not None:
+            await self._gates.close()
+            tree.remove(str(self._home))
+            self._gates = self._home = None
         if self._spawner is not None:
             await self._spawner.close()
             self._spawner = None
@@ -164,12 +183,13 @@ class _Zygote:
             raise
         return zygote
 
-    async def open(self, spec: Spec) -> RemoteSandbox:
+    async def open(self, spec: Spec, gate: Path | None = None) -> RemoteSandbox:
         number = next(self._numbers)
         plan = {
             "tree": os.path.realpath(spec.tree),
             "site": os.path.realpath(spec.site) if spec.site else None,
             "disk_mb": DISK_MB,
+            "gate": str(gate) if gate else None,
         }
         message = json.dumps({"id": number, "plan": plan, "settings": settings(spec)}).encode()
         ours, theirs = socket.socketpair()
@@ -182,7 +202,13 @@ class _Zygote:
                 raise SandboxError(f"the local backend is gone: {error}") from error
         reader, writer = await asyncio.open_connection(sock=ours)
         sandbox = RemoteSandbox(
-            reader, writer, lambda: self._end(number), "local", limits=spec.limits, cause=lambda: self._why(number)
+            reader,
+            writer,
+            lambda: self._end(number),
+            "local",
+            limits=spec.limits,
+            cause=lambda: self._why(number),
+            network=spec.network,
         )
         await sandbox.start(START_S)
         return sandbox

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox import tree
+from sandbox.network import Network
 from sandbox.protocol import EditResult, ExecResult, SandboxError, Spec
 
 REFUSAL = "commands are not run in this sandbox"
@@ -23,6 +24,7 @@ class MemorySandbox:
     """One folder, private to it, removed at :meth:`close`."""
 
     backend = "memory"
+    network: Network = "none"
 
     def __init__(self, folder: str, copied: Mapping[str, str] | None = None) -> None:
         """``copied``: the manifest of the tree that lies there as a fresh copy."""
@@ -72,6 +74,8 @@ class MemoryBackend:
 
     async def open(self, spec: Spec) -> MemorySandbox:
         """A fresh sandbox. Raises :class:`SandboxError`."""
+        if spec.network != "none":
+            raise SandboxError("a memory sandbox runs nothing that could reach a network: leave the allow-list out")
         folder = tempfile.mkdtemp(dir=self._home.name)
         try:
             tree.copy(str(spec.tree), f"{folder}/workspace")

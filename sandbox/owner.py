@@ -7,7 +7,9 @@ left unless it has stopped.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +44,22 @@ def abandoned(owner: Owner, *, running: bool) -> bool:
     if (owner.boot, owner.namespace) != (here.boot, here.namespace):
         return not running
     return _started(owner.pid) != owner.started
+
+
+def home(above: Path) -> Path:
+    """A new folder below ``above`` that carries our name, and that nobody else can look into; those of dead owners are
+    removed."""
+    from sandbox import tree
+
+    above.mkdir(parents=True, exist_ok=True)
+    for old in above.iterdir():
+        with contextlib.suppress(OSError):
+            whose = parse((old / "owner").read_text())
+            if whose and abandoned(whose, running=False):
+                tree.remove(str(old))
+    made = Path(tempfile.mkdtemp(dir=above))
+    (made / "owner").write_text(str(me()))
+    return made
 
 
 def _started(pid: int) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sandbox import tree
+from sandbox.network import Network
 from sandbox.protocol import Backend, EditResult, ExecResult, Sandbox, SandboxError, Spec
 from sandbox.remote import RemoteSandbox
 
@@ -167,6 +168,7 @@ class Lease:
 
     def __init__(self, pool: Pool, sandbox: Sandbox, kind: Hashable | None) -> None:
         self.backend = sandbox.backend
+        self.network: Network = sandbox.network
         self.ident: str = getattr(sandbox, "ident", "")
         """The id of its container."""
         self.kind = kind

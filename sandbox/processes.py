@@ -84,6 +84,11 @@ def kill_foreign() -> bool:
 
 def reap() -> None:
     """Collect dead foreign children; the server's own helpers are left to whoever started them."""
+    try:
+        if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return
+    except ChildProcessError:
+        return
     own = {os.getsid(0), *HELPERS}
     for pid in _children():
         process = _read(pid)

@@ -117,6 +117,7 @@ class Prover:
     def __init__(self, say: Callable[[str], None]) -> None:
         """``say`` is told of each default limit that does not hold."""
         self._say = say
+        self._network: asyncio.Task[None] | None = None
         self._settled: dict[tuple[tuple[str, Any], ...], asyncio.Task[None]] = {}
 
     async def ensure(self, spec: Spec, opener: Opener, *, cpus: bool) -> None:
@@ -127,10 +128,26 @@ class Prover:
         if key not in self._settled:
             self._settled[key] = asyncio.create_task(self._settle(Limits(**asked), opener, spec.image, cpus))
         await asyncio.shield(self._settled[key])
+        if spec.network != "none":
+            if self._network is None:
+                self._network = asyncio.create_task(self._settle_network(spec, opener))
+            await asyncio.shield(self._network)
 
     async def _settle(self, limits: Limits, opener: Opener, image: str | None, cpus: bool) -> None:
         for sentence in settle(limits, await prove(opener, limits, image=image, cpus=cpus)):
             self._say(sentence)
+
+    @staticmethod
+    async def _settle_network(spec: Spec, opener: Opener) -> None:
+        """An allow-list is always configured: one that does not hold is refused."""
+        from sandbox.selfcheck.network import check_network
+
+        with tempfile.TemporaryDirectory(prefix="repodojo-proof-") as folder:
+            Path(folder).chmod(0o755)
+            bare = Spec(tree=Path(folder), image=spec.image, limits=spec.limits, editor=False)
+            for name, problem in await check_network(opener, bare):
+                if problem:
+                    raise SandboxError(f"sandbox.network does not hold on this machine: not so that {name} ({problem})")
 
 
 async def prove(opener: Opener, limits: Limits, *, image: str | None = None, cpus: bool = False) -> list[Proof]:

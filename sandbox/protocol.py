@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
+
+from sandbox.network import Network
 
 WORKSPACE = "/workspace"
 """Where the task's tree lies inside every sandbox that can mount; observations name this path only."""
@@ -49,7 +51,8 @@ class Spec(BaseModel):
     python: str | None = None
     """Interpreter that the task needs, by its absolute path in the image (or on this machine, for ``local``): it then
     stands for the toolbox's own on the path. ``None``: the toolbox's."""
-    network: Literal["none"] = "none"
+    network: Network = "none"
+    """What commands may reach; a backend that cannot keep a list refuses it."""
     limits: Limits = Limits()
     editor: bool = True
     """Whether the episode uses the editor: grading sandboxes leave it out and start faster."""
@@ -83,6 +86,8 @@ class Sandbox(Protocol):
     for what the agent's command did."""
 
     backend: str
+    network: Network
+    """What its commands may reach: a tool that goes out from inside asks here first."""
 
     async def run(self, command: str, timeout_s: float | None = None) -> ExecResult:
         """Run in the persistent bash (environment and working directory kept). On time-out the whole process group

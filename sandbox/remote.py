@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from sandbox import wire
+from sandbox.network import Network
 from sandbox.protocol import EditResult, ExecResult, Limits, SandboxError
 
 GRACE_S = 20.0
@@ -55,8 +56,10 @@ class RemoteSandbox:
         limits: Limits | None = None,
         cause: Callable[[], Awaitable[str]] | None = None,
         ident: str = "",
+        network: Network = "none",
     ) -> None:
         self.backend = backend
+        self.network: Network = network
         self.ident = ident
         """What its backend calls it: the id of a container; empty where it has no name."""
         self.limits = limits or Limits()

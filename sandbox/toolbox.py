@@ -41,7 +41,9 @@ BASE: str = getattr(sys, "_base_executable", sys.executable)
 
 INSIDE = (
     "boot",
+    "forward",
     "reset",
+    "seccomp",
     "wire",
     "tree",
     "processes",

@@ -37,7 +37,7 @@ def pack(message: dict[str, Any]) -> bytes:
     return len(body).to_bytes(HEAD, "big") + body
 
 
-def size(head: bytes) -> int:
+def size(head: bytes | bytearray) -> int:
     """Length of the body that ``head`` announces."""
     length = int.from_bytes(head, "big")
     if length > LARGEST:
@@ -45,7 +45,7 @@ def size(head: bytes) -> int:
     return length
 
 
-def unpack(body: bytes) -> dict[str, Any]:
+def unpack(body: bytes | bytearray) -> dict[str, Any]:
     """The object in one frame's body."""
     try:
         message = json.loads(body)

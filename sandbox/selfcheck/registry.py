@@ -93,8 +93,19 @@ async def check_all(backend: Backend) -> AsyncIterator[Outcome]:
                     await box.close()
         finally:
             await shared.close()
+        for outcome in await _network(backend, spec):
+            yield outcome
         untouched = tree.Hasher(folder).manifest() == before
         yield Outcome("the tree on the host is untouched", "" if untouched else "it was changed")
+
+
+async def _network(backend: Backend, spec: Spec) -> list[Outcome]:
+    from sandbox.selfcheck.network import check_network
+
+    try:
+        return await check_network(backend.open, spec)
+    except SandboxError as error:
+        return [Outcome("an allow-list of hosts is kept", str(error))]
 
 
 def not_tried(backend: Backend, item: Behaviour) -> str:

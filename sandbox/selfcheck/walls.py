@@ -59,6 +59,46 @@ async def the_tool_server_is_out_of_reach(box: Sandbox) -> None:
     expect((result := await box.run("echo x > /proc/1/fd/3")).exit_code, result)
 
 
+CALLS = """\
+import ctypes, errno, os, platform
+from sandbox.seccomp import ATTACH, CLONE3, MACHINES
+machine, libc = MACHINES[platform.machine()], ctypes.CDLL(None, use_errno=True)
+def refused(number, *arguments, code=errno.EPERM):
+    ctypes.set_errno(0)
+    return libc.syscall(number, *arguments, 0, 0, 0, 0) == -1 and ctypes.get_errno() == code
+held = {name: refused(number) for name, number in machine.denied.items()}
+child = os.fork()
+if child == 0:
+    os.read(os.pipe()[0], 1)
+held |= {"trace": refused(machine.ptrace, ATTACH, child), "clone": refused(machine.clone, 0x10000000 | 17)}
+held |= {"clone3": refused(CLONE3, code=errno.ENOSYS)}
+os.kill(child, 9)
+print(len(held) > 40 and sorted(name for name in held if not held[name]))
+"""
+
+
+@behaviour
+async def system_calls_that_lead_out_of_sandboxes_are_refused(box: Sandbox) -> None:
+    await box.write("calls.py", CALLS.encode())
+    out = await shell(box, "PYTHONPATH=/opt/repodojo/core python calls.py; rm calls.py")
+    expect(out == "[]", out)
+
+
+@behaviour
+async def signals_do_not_end_the_tool_server(box: Sandbox) -> None:
+    await box.run("for s in INT TERM HUP QUIT PIPE USR1 ALRM CHLD WINCH; do kill -$s 1; done")
+    expect(await shell(box, "echo on") == "on", "no further command")
+
+
+@behaviour
+async def no_socket_of_the_host_is_found_inside(box: Sandbox) -> None:
+    out = await shell(
+        box, "ls -A /run/repodojo /run/network 2>/dev/null | grep -v : ; find / -xdev -type s 2>/dev/null; true"
+    )
+    expect(not out.strip(), out)
+    expect((result := await box.run("ls -A /run/docker.sock /var/run/docker.sock 2>/dev/null")).exit_code, result)
+
+
 @behaviour
 async def there_is_no_network_but_itself(box: Sandbox) -> None:
     script = (

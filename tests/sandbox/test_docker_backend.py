@@ -5,6 +5,7 @@ work.
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import pytest
 
 from sandbox import owner
 from sandbox.docker import LABEL, DockerBackend, reap, remove
+from sandbox.door import Door
 from sandbox.engine import connect
 from sandbox.images import HOSTILE, build, list_images, unusable, usable_image
 from sandbox.protocol import Limits, Sandbox, SandboxError, Spec
@@ -36,7 +38,8 @@ def tree(tmp_path: Path) -> Path:
 
 def with_sandbox[T](spec: Spec, work: Callable[[Sandbox], Awaitable[T]], **options: Any) -> T:
     async def play() -> T:
-        backend = DockerBackend(**{"warm": 0, **options})
+        chosen: dict[str, Any] = {"warm": 0, **options}
+        backend = DockerBackend(**chosen)
         try:
             return await work(await backend.open(spec))
         finally:
@@ -46,9 +49,9 @@ def with_sandbox[T](spec: Spec, work: Callable[[Sandbox], Awaitable[T]], **optio
 
 
 def ours() -> set[str]:
-    return {
-        container.id for container in connect().containers.list(all=True, filters={"label": f"{LABEL}={owner.me()}"})
-    }
+    # Not the SDK's list, which asks for each one again: other runs on the engine end theirs meanwhile.
+    found: Any = connect().api.containers(all=True, filters={"label": f"{LABEL}={owner.me()}"})
+    return {str(row["Id"]) for row in found}
 
 
 @pytest.mark.docker
@@ -154,6 +157,47 @@ def test_a_killed_container_is_a_sandbox_error_that_says_so(tree: Path) -> None:
         return str(caught.value)
 
     assert "137" in with_sandbox(Spec(tree=tree), die)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("direct", [True, False])
+def test_nothing_that_runs_later_finds_the_door_and_streams_serve_without_one(tree: Path, direct: bool) -> None:
+    knock = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/repodojo/door')"
+
+    async def look(sandbox: Sandbox) -> tuple[str, int | None, str]:
+        listed = await sandbox.run(
+            "ls -A /run/repodojo 2>&1; touch /run/repodojo/x 2>/dev/null; grep -c ' 00010000 .*door' /proc/net/unix"
+        )
+        knocked = await sandbox.run(f'python3 -c "{knock}"')
+        fds = await sandbox.run("ls -l /proc/1/fd 2>&1 | grep -c socket; ls -l /proc/self/fd | grep -c socket")
+        return listed.output, knocked.exit_code, fds.output
+
+    listed, knocked, fds = with_sandbox(Spec(tree=tree), look, direct=direct)
+    assert listed.splitlines()[-1] == "0" and ("No such file" in listed) is not direct
+    assert knocked == 1 and fds.split() == ["0", "0"]
+
+
+def test_a_door_lets_one_visitor_in_and_says_when_nobody_can_come(tmp_path: Path) -> None:
+    async def play() -> tuple[bool, bytes, bool]:
+        door, silent = Door(tmp_path), asyncio.StreamReader()
+        path = str(door.folder / "door")
+        with socket.socket(socket.AF_UNIX) as first:
+            first.connect(path)
+            entered = await door.enter(silent)
+            assert entered is not None
+            entered.send(b"hello")
+            said = first.recv(5)
+            entered.close()
+        with socket.socket(socket.AF_UNIX) as second, pytest.raises(FileNotFoundError):
+            second.connect(path)
+        refused, refusal = Door(tmp_path), asyncio.StreamReader()
+        refusal.feed_data(b"-")
+        nobody = await refused.enter(refusal) is None
+        door.remove()
+        refused.remove()
+        return nobody, said, any(tmp_path.iterdir())
+
+    assert asyncio.run(play()) == (True, b"hello", False)
 
 
 LEAVER = """
