@@ -64,22 +64,30 @@ def served_machine(
     made = learner(loaded, model, optim, loss, sft, temperature=temperature, scale=scale)
     learning = driven(made)
     closing: list[Callable[[], object]] = []
+    parts = _Parts(engine, optim, loaded, folder(model), frozenset(made.parameters))
     try:
-        keeper = None if engine.url else _started(engine, model, optim, closing, log)
-        url = engine.url or (keeper.server.url if keeper else "")
-        served = _engine(engine, url, loaded, closing)
-        home = engine.folder or _temporary(closing)
-        parts = _Parts(engine, optim, loaded, folder(model), frozenset(made.parameters))
-        _probe(served)
-        publisher = Publisher(served, loaded, _ways(parts, served, home), keeper=keeper)
-        served.freshen, served.revive = publisher.publish, publisher.revive
-        served.restarts = lambda: publisher.restarts
-        if engine.sync == "lora":
-            publisher.publish()  # a server that loads no adapters is found out now
+        publisher = _connected(parts, model, closing, log)
     except BaseException:
         _close(closing)
         raise
+    served = publisher.engine
     return Machine(Recording(served, engine.record) if engine.record else served, SyncedLearner(learning, publisher))
+
+
+def _connected(parts: _Parts, model: ModelConfig, closing: list[Callable[[], object]], log: Path | None) -> Publisher:
+    """What sends weights to a server that is reached or started, and seen to do what is needed of it."""
+    engine = parts.engine
+    keeper = None if engine.url else _started(engine, model, parts.optim, closing, log)
+    url = engine.url or (keeper.server.url if keeper else "")
+    served = _engine(engine, url, parts.loaded, closing)
+    home = engine.folder or _temporary(closing)
+    _probe(served)
+    publisher = Publisher(served, parts.loaded, _ways(parts, served, home), keeper=keeper)
+    served.freshen, served.revive = publisher.publish, publisher.revive
+    served.restarts = lambda: publisher.restarts
+    if engine.sync == "lora":
+        publisher.publish()  # a server that loads no adapters is found out now
+    return publisher
 
 
 @dataclass(frozen=True, slots=True)

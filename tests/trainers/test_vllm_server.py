@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -35,8 +37,6 @@ def saw(text: str) -> None:
 
 @pytest.fixture(scope="module")
 def learner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncedLearner]:
-    import os
-
     home = tmp_path_factory.mktemp("served")
     config = VllmConfig(
         python=Path(os.environ["REPODOJO_VLLM"]),
@@ -271,3 +271,24 @@ def _row(engine: VllmEngine, prompt: str, one: Sampled, index: int) -> Row:
         rollout=str(index),
         group=str(index),
     )
+
+
+def test_a_server_that_is_killed_while_it_samples_is_started_anew_with_the_weights_of_the_moment(
+    learner: SyncedLearner,
+) -> None:
+    publisher, began = changed(learner, 1.02), time.perf_counter()
+    before, keeper = greedy(publisher.engine), publisher.keeper
+    assert keeper is not None
+
+    async def killed() -> Sampled:
+        key = Key(seed=0, step=0, prompt=0, sample=0)
+        policy = publisher.engine.policy(temperature=0.0)
+        asked = asyncio.create_task(policy.sample(opening(publisher.engine, PROMPTS[0]), key, 0, 200))
+        await asyncio.sleep(0.5)
+        os.killpg(keeper.server.process.pid, signal.SIGKILL)
+        return await asked
+
+    sampled = asyncio.run(killed())
+    assert keeper.restarts == 1 and sampled.version == publisher.model.version
+    assert sampled.ids[: len(before[0])] == before[0] and greedy(publisher.engine) == before
+    saw(f"killed while it sampled: the same greedy answer from a new server after {time.perf_counter() - began:.0f} s")
