@@ -28,14 +28,18 @@ def choose(config: SandboxConfig) -> tuple[Backend, str]:
 
 def _local(config: SandboxConfig) -> Backend:
     from sandbox.local import LocalBackend
+    from sandbox.pool import Pool
 
     if config.limits.cpus != Limits().cpus:
         raise SandboxError("limits.cpus is not honoured by local sandboxes: leave it out, or take docker.")
-    if config.pool != PoolConfig():
-        raise SandboxError("sandbox.pool is not honoured by local sandboxes: leave it out, or take docker.")
+    if config.pool.keep != PoolConfig().keep:
+        raise SandboxError(
+            "sandbox.pool.keep is not honoured by local sandboxes, which are not used again: leave it out."
+        )
     if config.image is not None:
         raise SandboxError(f"the image {config.image} needs docker: leave it out, or start an engine.")
-    return LocalBackend(unsafe=config.unsafe_local, prove=_notice if config.prove_limits else None)
+    backend = LocalBackend(unsafe=config.unsafe_local, prove=_notice if config.prove_limits else None)
+    return Pool(backend, **config.pool.model_dump())
 
 
 def _docker_missing() -> str:

@@ -11,7 +11,7 @@ from sandbox.protocol import Limits
 
 
 class PoolConfig(BaseModel):
-    """What one engine is asked for at a time (docker)."""
+    """What one backend is asked for at a time."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -22,7 +22,8 @@ class PoolConfig(BaseModel):
     execs: PositiveInt = 32
     """Commands that run at a time."""
     keep: NonNegativeInt = 4
-    """Used sandboxes kept for another use where nothing tells them from new ones; 0: every use gets a new one."""
+    """Used sandboxes kept for another use where nothing tells them from new ones; 0: every use gets a new one
+    (docker: a new local one costs less than the proof)."""
 
 
 class SandboxConfig(BaseModel):
@@ -41,7 +42,7 @@ class SandboxConfig(BaseModel):
     """What an episode's commands may reach: nothing, or ``{ allow = ["pypi.org:443", "10.1.0.0/16"] }`` over HTTP and
     TLS. Grading never reaches anything."""
     pool: PoolConfig = PoolConfig()
-    """Bounds and reuse of docker sandboxes."""
+    """Bounds and reuse of sandboxes."""
     prove_limits: bool = True
     """Try to go beyond each limit in a sandbox of its own before the first one is used (once a run)."""
     unsafe_local: bool = False

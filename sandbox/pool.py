@@ -1,4 +1,4 @@
-"""A pool: bounds on what one engine is asked for, and used sandboxes that are as good as new.
+"""A pool: bounds on what one backend is asked for, and used sandboxes that are as good as new.
 
 Three bounds, each with a queue that is served in order of arrival: sandboxes that live, sandboxes that start, commands
 that run. A caller who finds a bound reached waits, and is refused after ``patience_s``: what is asked for never grows
@@ -68,6 +68,11 @@ class Pool:
         """How many sandboxes were used again so far."""
         self.refused: list[str] = []
         """What told a wiped sandbox from a new one, for each that was not kept."""
+
+    @property
+    def walled(self) -> bool:
+        """Whether an attack stays inside; known after the first sandbox."""
+        return bool(getattr(self._inner, "walled", True))
 
     async def open(self, spec: Spec) -> Lease:
         """A sandbox as good as new. Raises :class:`SandboxError`."""

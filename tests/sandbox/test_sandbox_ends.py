@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sandbox import wire
-from sandbox.config import SandboxConfig
+from sandbox.config import PoolConfig, SandboxConfig
 from sandbox.folder import Folders
 from sandbox.local import LocalBackend
 from sandbox.memory import MemoryBackend
@@ -310,6 +310,8 @@ def test_a_limit_that_local_sandboxes_do_not_honour_is_refused() -> None:
 
     with pytest.raises(SandboxError, match=r"limits\.cpus is not honoured"):
         choose(SandboxConfig(backend="local", limits=Limits(cpus=2.0)))
+    with pytest.raises(SandboxError, match=r"pool\.keep is not honoured"):
+        choose(SandboxConfig(backend="local", pool=PoolConfig(keep=9)))
 
 
 def test_an_image_is_refused_where_none_can_be_run(tmp_path: Path) -> None:

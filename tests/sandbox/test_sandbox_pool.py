@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from sandbox.choose import choose
+from sandbox.config import PoolConfig, SandboxConfig
 from sandbox.docker import DockerBackend
 from sandbox.memory import MemoryBackend
 from sandbox.pool import Lease, Pool
@@ -46,6 +49,34 @@ def test_live_sandboxes_are_bounded_and_served_in_order(tmp_path: Path) -> None:
         return order, most
 
     assert asyncio.run(play()) == (list(range(8)), 2)
+
+
+def test_local_sandboxes_have_the_same_bounds_as_docker_ones(tmp_path: Path) -> None:
+    async def play() -> tuple[list[int], int, list[str]]:
+        backend, _ = choose(
+            SandboxConfig(backend="local", prove_limits=False, pool=PoolConfig(live=2, starts=1, execs=1))
+        )
+        spec, order, open_now, most = Spec(tree=make_tree(tmp_path)), list[int](), 0, 0
+        stamps = list[str]()
+
+        async def one(number: int) -> None:
+            nonlocal open_now, most
+            box = await backend.open(spec)
+            order.append(number)
+            open_now += 1
+            most = max(most, open_now)
+            stamps.append((await box.run("date +%s%N; sleep 0.05; date +%s%N")).output)
+            open_now -= 1
+            await box.close()
+
+        await asyncio.gather(*(one(number) for number in range(5)))
+        await backend.close()
+        return order, most, stamps
+
+    order, most, stamps = asyncio.run(play())
+    assert order == list(range(5)) and most == 2
+    spans = sorted(tuple(map(int, stamp.split())) for stamp in stamps)
+    assert all(begin >= end for (_, end), (begin, _) in itertools.pairwise(spans)), "two commands ran at a time"
 
 
 def test_who_waits_too_long_is_refused_and_a_closed_pool_opens_nothing(tmp_path: Path) -> None:
