@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from sandbox.pool import Lease
 from sandbox.protocol import Sandbox
-from sandbox.selfcheck.registry import behaviour, expect, shell
+from sandbox.remote import RemoteSandbox
+from sandbox.selfcheck.registry import Broken, behaviour, expect, hurtful, shell
 
 SLEEPERS = "grep -lz '^610[0-9]$' /proc/[0-9]*/cmdline 2>/dev/null | wc -l"
 """Counts what the checks of time-outs started: seconds that nobody else sleeps."""
@@ -37,6 +39,30 @@ async def both_streams_come_in_the_order_of_writing(box: Sandbox) -> None:
 @behaviour
 async def input_is_empty(box: Sandbox) -> None:
     expect((out := await shell(box, "cat; read x || echo end")) == "end", out)
+
+
+@behaviour
+async def a_program_that_waits_for_a_person_gets_none(box: Sandbox) -> None:
+    expect((result := await box.run("python -c 'input()'", 10)).exit_code == 1 and not result.timed_out, result)
+    expect((result := await box.run("read x < /dev/tty", 10)).exit_code not in (0, None), result)
+    expect((result := await box.run("python -i < /dev/null; sh -i; true", 10)).exit_code == 0, result)
+
+
+@behaviour
+async def output_comes_while_the_command_runs(box: Sandbox) -> None:
+    if not isinstance(box, RemoteSandbox | Lease):
+        raise Broken("nothing is streamed here")
+    pieces, seen = list[str](), asyncio.Event()
+
+    def take(text: str) -> None:
+        pieces.append(text)
+        seen.set()
+
+    running = asyncio.create_task(box.run("echo first; sleep 1; seq 20000", 20, take))
+    await asyncio.wait_for(seen.wait(), 10)
+    expect(pieces == ["first\n"] and not running.done(), pieces[:3])
+    await running
+    expect("".join(pieces) == "first\n" + "".join(f"{number}\n" for number in range(1, 20_001)), len(pieces))
 
 
 @behaviour
@@ -92,6 +118,13 @@ async def exec_is_followed_to_its_end(box: Sandbox) -> None:
 
 
 @behaviour
+async def exec_of_a_program_that_does_not_end_is_a_time_out(box: Sandbox) -> None:
+    result = await box.run("exec sleep 6106", 0.5)
+    expect(result.timed_out and "timed out" in result.output, result)
+    expect((out := await shell(box, SLEEPERS)) == "0", out)
+
+
+@behaviour
 async def a_closed_output_is_open_again_for_the_next_command(box: Sandbox) -> None:
     await box.run("exec >&- 2>&-")
     await box.run("exec > /dev/null")
@@ -139,6 +172,25 @@ async def a_cancelled_command_is_killed(box: Sandbox) -> None:
     running.cancel()
     await asyncio.wait([running])
     expect((out := await shell(box, SLEEPERS)) == "0", out)
+
+
+@behaviour
+async def a_command_that_is_cancelled_while_it_waits_never_runs(box: Sandbox) -> None:
+    first = asyncio.create_task(box.run("sleep 0.5; echo first"))
+    await asyncio.sleep(0.1)
+    second = asyncio.create_task(box.run("touch /tmp/second"))
+    await asyncio.sleep(0.1)
+    second.cancel()
+    expect((result := await first).output == "first\n" and not result.timed_out, result)
+    expect((result := await box.run("ls /tmp/second 2>/dev/null")).exit_code, result)
+
+
+@hurtful
+async def a_long_command_for_a_stopped_shell_is_a_time_out(box: Sandbox) -> None:
+    await box.run("(sleep 0.1; kill -STOP $$) & true")
+    await asyncio.sleep(0.5)
+    expect((result := await box.run(f": {'x' * 300_000}", 1.0)).timed_out, result)
+    expect(await shell(box, "echo on") == "on", "no further command")
 
 
 @behaviour
