@@ -9,43 +9,17 @@ from functools import cache
 
 import pytest
 import torch
+from every_loss import LOSSES, apart, fit
 from transformers import LlamaForCausalLM
 
 from agent.chat import ByteTokenizer, Chat
-from trainers.config import (
-    Cispo,
-    Clip,
-    Correction,
-    Distill,
-    Dppo,
-    Gspo,
-    Kl,
-    LossConfig,
-    OptimConfig,
-    ReinforcePlusPlus,
-    Sapo,
-    SftConfig,
-)
+from trainers.config import Kl, LossConfig, OptimConfig, SftConfig
 from trainers.learner import TransformersLearner
 from trainers.model import Model, tiny
 from trainers.protocol import Row
 
 T = 0.8
 HEADER = Chat(ByteTokenizer()).open([])
-LOSSES = {
-    "clip-norm": LossConfig(),
-    "clip-token-mean": LossConfig(aggregation="token-mean", policy=Clip(high=0.28, dual=3)),
-    "clip-seq-mean": LossConfig(aggregation="seq-mean-token-mean"),
-    "gspo": LossConfig(policy=Gspo(low=0.3, high=0.4), aggregation="seq-mean-token-mean"),
-    "cispo": LossConfig(policy=Cispo(), aggregation="seq-mean-token-sum"),
-    "sapo": LossConfig(policy=Sapo()),
-    "dppo": LossConfig(policy=Dppo(), aggregation="token-sum"),
-    "corrected": LossConfig(correction=Correction(level="sequence"), opsm=0.05),
-    "token-mask": LossConfig(correction=Correction(mode="mask", cap=1.2)),
-    "penalised": LossConfig(kl=Kl(estimator="k3", weight=0.1)),
-    "reinforce++": LossConfig(estimator=ReinforcePlusPlus(gamma=0.9), aggregation="token-mean"),
-    "distilled": LossConfig(distill=Distill()),
-}
 Gradient = dict[str, torch.Tensor]
 
 
@@ -55,16 +29,11 @@ def model() -> Model:
 
 
 def learner(loss: LossConfig, tokens: int = 4096) -> TransformersLearner:
-    made = TransformersLearner(model(), OptimConfig(layers=2, tokens=tokens), loss, SftConfig(), T)
-    made.enter("policy")
-    made.reference = {name: value * 1.01 for name, value in made.reference.items()}
-    return made
+    return apart(TransformersLearner(model(), OptimConfig(layers=2, tokens=tokens), loss, SftConfig(), T))
 
 
-def two_turns(group: int, sample: int, loss: LossConfig) -> Row:
-    """A row with two sampled turns and an observation between them; the samples of a group share their prompt.
-
-    Credit differs from token to token, but for an estimator that makes it of one advantage; some rows have a lesson."""
+def two_turns(group: int, sample: int) -> Row:
+    """A row with two sampled turns and an observation between them; the samples of a group share their prompt."""
     chance = random.Random(f"{group}/{sample}")
     prompt = [*random.Random(group).choices(range(256), k=4), *HEADER]
     told = [*chance.choices(range(256), k=2), *HEADER]
@@ -76,14 +45,12 @@ def two_turns(group: int, sample: int, loss: LossConfig) -> Row:
         ids += new
         mask += [sampled] * len(new)
     logprobs = tuple(-5.5 + chance.uniform(-0.4, 0.4) if m else 0.0 for m in mask)
-    one = sample - 1.0
-    credit = tuple((one if loss.estimator else chance.uniform(-1, 1)) if m else 0.0 for m in mask)
-    lesson = f"{group}, not {sample}" if loss.distill and sample != 1 else ""
-    return Row(tuple(ids), tuple(mask), logprobs, credit, f"{group}-{sample}", str(group), lesson)
+    credit = tuple(chance.uniform(-1, 1) if m else 0.0 for m in mask)
+    return Row(tuple(ids), tuple(mask), logprobs, credit, f"{group}-{sample}", str(group))
 
 
 def rows(loss: LossConfig) -> list[Row]:
-    return [two_turns(group, sample, loss) for group in range(3) for sample in range(3)]
+    return fit([two_turns(group, sample) for group in range(3) for sample in range(3)], loss)
 
 
 def assert_same(a: Gradient, b: Gradient) -> None:
@@ -134,8 +101,8 @@ def halves(row: Row) -> list[Row]:
 
 @each_loss
 def test_sharing_the_prompt_of_a_group_is_an_invariance(loss: LossConfig) -> None:
-    apart = [replace(row, group=row.rollout) for row in rows(loss)]
-    assert_same(learner(loss).gradient(rows(loss)), learner(loss).gradient(apart))
+    alone = [replace(row, group=row.rollout) for row in rows(loss)]
+    assert_same(learner(loss).gradient(rows(loss)), learner(loss).gradient(alone))
 
 
 @each_loss

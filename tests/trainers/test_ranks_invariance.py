@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from every_loss import LOSSES as EVERY
+from every_loss import apart, fit
 
 from trainers.config import Clip, Gspo, Kl, LossConfig, OptimConfig, SftConfig
 from trainers.errors import TrainingError
@@ -90,9 +92,10 @@ def out_together(ranks: Ranks, what: str, folder: Path) -> None:
 def together(folder: Path) -> None:
     """What each process runs: the gradient, then two steps and a checkpoint driven by rank 0."""
     ranks = join()
-    for name, loss in LOSSES.items():
-        gradient = learner(ranks, loss).gradient(rows())
+    for name, loss in EVERY.items():
+        gradient = apart(learner(ranks, loss)).gradient(fit(rows(), loss))
         torch.save(gradient, folder / f"{name}-{ranks.rank}.pt")
+    for name, loss in LOSSES.items():
         torch.save(learner(ranks, loss, shared="cpu").gradient(rows()), folder / f"{name}-shared-{ranks.rank}.pt")
     for what in WHAT:
         out_together(ranks, what, folder)
@@ -122,12 +125,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where
 
 
-@pytest.mark.parametrize("way", ["", "-shared"], ids=["ddp", "fsdp2"])
+@pytest.mark.parametrize("name", EVERY)
+def test_the_number_of_ranks_is_an_invariance(folder: Path, name: str) -> None:
+    loss = EVERY[name]
+    assert_same_on_both(folder, name, apart(learner(Alone(), loss)).gradient(fit(rows(), loss)))
+
+
 @pytest.mark.parametrize("name", LOSSES)
-def test_the_number_of_ranks_is_an_invariance(folder: Path, name: str, way: str) -> None:
-    alone = learner(Alone(), LOSSES[name]).gradient(rows())
+def test_sharing_the_weights_out_over_ranks_is_an_invariance(folder: Path, name: str) -> None:
+    assert_same_on_both(folder, f"{name}-shared", learner(Alone(), LOSSES[name]).gradient(rows()))
+
+
+def assert_same_on_both(folder: Path, name: str, alone: dict[str, torch.Tensor]) -> None:
     for rank in range(2):
-        shared = torch.load(folder / f"{name}{way}-{rank}.pt")
+        shared = torch.load(folder / f"{name}-{rank}.pt")
         assert shared.keys() == alone.keys()
         assert max(float((shared[key] - alone[key]).abs().max()) for key in alone) < 1e-9
     assert max(float(value.abs().max()) for value in alone.values()) > 1e-6
