@@ -26,6 +26,7 @@ from agent.policy import Policy
 from agent.shadow import Attempts, shadowed
 from agent.tools.tool import Web
 from agent.trajectory import End, Key, Trajectory, Turn
+from sandbox.grading.hygiene import problems
 from sandbox.protocol import Backend, Limits, Sandbox, SandboxError, Spec
 from sandbox.task import Failure, Prepared, Status, Task, TaskError, TaskSource, Verdict
 
@@ -154,8 +155,14 @@ class Scaffold:
         await self.backend.close()
 
     async def _prepare(self, task: Task) -> Prepared:
+        def build() -> Prepared:
+            prepared = self.source.prepare(task)
+            if found := problems(prepared):
+                raise TaskError(f"{task.instance_id} would give its answer away: {found[0]}")
+            return prepared
+
         async def make() -> Prepared:
-            return await asyncio.to_thread(self.source.prepare, task)
+            return await asyncio.to_thread(build)
 
         return await self._prepared.get(task.instance_id, make)
 

@@ -28,9 +28,14 @@ def _later(base: Path, commit: str) -> tuple[str, ...]:
     """Commits in the object store that the base commit does not descend from."""
     if not (base / ".git").exists():
         return ()
-    listed = _git(base, "cat-file", "--batch-all-objects", "--unordered", "--batch-check=%(objecttype) %(objectname)")
-    commits = {name for kind, _, name in (line.partition(" ") for line in listed) if kind == "commit"}
-    known = set(_git(base, "rev-list", commit)) if commit in commits else set[str]()
+    try:
+        listed = _git(
+            base, "cat-file", "--batch-all-objects", "--unordered", "--batch-check=%(objecttype) %(objectname)"
+        )
+        commits = {name for kind, _, name in (line.partition(" ") for line in listed) if kind == "commit"}
+        known = set(_git(base, "rev-list", commit)) if commit in commits else set[str]()
+    except (OSError, subprocess.CalledProcessError) as error:
+        return (f"the base tree's history cannot be read: {error}",)
     if commit not in known:
         return (f"the base tree's history does not hold the base commit {commit}",)
     return tuple(

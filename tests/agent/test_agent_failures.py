@@ -12,7 +12,7 @@ from agent.doubles import DyingBackend, ExactGrader, FailingPolicy
 from agent.policy import Sampled
 from agent.scripted import ScriptedPolicy
 from agent.trajectory import End, Key, Outcome
-from sandbox.task import Failure, Prepared, Status, Verdict
+from sandbox.task import Failure, Prepared, Status, TaskError, Verdict
 
 TWO_STEPS = (
     '```edit\n{"command": "create", "path": "a.txt", "file_text": "a"}\n```',
@@ -118,3 +118,10 @@ def test_a_cancelled_episode_leaves_no_sandbox(stage: Stage) -> None:
 
     asked, watched = asyncio.Event(), DyingBackend(stage.backend, verb="")
     assert asyncio.run(cancel()) == set()
+
+
+def test_a_task_whose_folders_give_the_answer_away_is_not_played(stage: Stage) -> None:
+    leaky = stage.prepared.task.model_copy(update={"hidden": ("pack/core.py",)})
+    scaffold = Stage(stage.prepared.model_copy(update={"task": leaky}), stage.backend, ExactGrader()).scaffold()
+    with pytest.raises(TaskError, match="give its answer away: the hidden test pack/core.py lies in the base tree"):
+        asyncio.run(scaffold.play(leaky, says("x"), key()))
