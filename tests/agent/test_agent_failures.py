@@ -123,5 +123,5 @@ def test_a_cancelled_episode_leaves_no_sandbox(stage: Stage) -> None:
 def test_a_task_whose_folders_give_the_answer_away_is_not_played(stage: Stage) -> None:
     leaky = stage.prepared.task.model_copy(update={"hidden": ("pack/core.py",)})
     scaffold = Stage(stage.prepared.model_copy(update={"task": leaky}), stage.backend, ExactGrader()).scaffold()
-    with pytest.raises(TaskError, match="give its answer away: the hidden test pack/core.py lies in the base tree"):
+    with pytest.raises(TaskError, match=r"the hidden test pack/core\.py lies in the base tree"):
         asyncio.run(scaffold.play(leaky, says("x"), key()))
