@@ -8,6 +8,7 @@ who failed. A grade that was read from a log is marked.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -96,17 +97,7 @@ os._exit(0)
 """
 
 
-def graded(toy: Prepared, changes: dict[str, str | None], command: str = COMMAND) -> Verdict:
-    asked = toy.model_copy(update={"command": command, "log": "parse_log_pytest"})
-
-    async def one() -> Verdict:
-        backend = LocalBackend()
-        try:
-            return await grade(asked, patch(toy.base, changes), backend, timeout_s=10)
-        finally:
-            await backend.close()
-
-    return asyncio.run(one())
+Grade = Callable[..., Verdict]
 
 
 @pytest.fixture(scope="module")
@@ -114,25 +105,38 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     return make(tmp_path_factory.mktemp("logged"))
 
 
-def test_a_grade_that_was_read_from_a_log_is_marked_and_earns_no_credit(toy: Prepared) -> None:
-    honest = graded(toy, {"toy/numbers.py": FIXED})
+@pytest.fixture(scope="module")
+def graded(toy: Prepared) -> Iterator[Grade]:
+    with asyncio.Runner() as runner:
+        backend = LocalBackend()
+
+        def one(changes: dict[str, str | None], command: str = COMMAND) -> Verdict:
+            asked = toy.model_copy(update={"command": command, "log": "parse_log_pytest"})
+            return runner.run(grade(asked, patch(toy.base, changes), backend, timeout_s=10))
+
+        yield one
+        runner.run(backend.close())
+
+
+def test_a_grade_that_was_read_from_a_log_is_marked_and_earns_no_credit(toy: Prepared, graded: Grade) -> None:
+    honest = graded({"toy/numbers.py": FIXED})
     assert (honest.status, honest.flags) == (Status.RESOLVED, (BY_LOG,))
     assert digits(listed(toy.task), honest) == "000"
-    wrong = graded(toy, {"README.md": "toy!\n"})
+    wrong = graded({"README.md": "toy!\n"})
     assert wrong.status is Status.FAILED and list(wrong.results.values()) == [False, True, True]
 
 
-def test_a_forged_line_beside_the_real_one_is_not_paid_and_a_forged_run_is_marked(toy: Prepared) -> None:
-    assert graded(toy, {"toy/__init__.py": FORGES}).status is Status.FAILED
+def test_a_forged_line_beside_the_real_one_is_not_paid_and_a_forged_run_is_marked(graded: Grade) -> None:
+    assert graded({"toy/__init__.py": FORGES}).status is Status.FAILED
     # What no reader of a log can see: the process printed it and ended well.
-    forged = graded(toy, {"toy/__init__.py": FORGES_ALL})
+    forged = graded({"toy/__init__.py": FORGES_ALL})
     assert forged.status is Status.RESOLVED and BY_LOG in forged.flags and "ends the process" in forged.flags
 
 
-def test_a_log_without_a_failure_whose_program_failed_is_not_believed(toy: Prepared) -> None:
-    verdict = graded(toy, {"toy/__init__.py": FORGES_ALL.replace("_exit(0)", "_exit(3)")})
+def test_a_log_without_a_failure_whose_program_failed_is_not_believed(graded: Grade) -> None:
+    verdict = graded({"toy/__init__.py": FORGES_ALL.replace("_exit(0)", "_exit(3)")})
     assert verdict.status is Status.FAILED and "exit code 3" in verdict.detail
 
 
-def test_a_program_that_never_ends_is_a_time_out(toy: Prepared) -> None:
-    assert graded(toy, {"README.md": "x\n"}, command="sleep 60").status is Status.TIMEOUT
+def test_a_program_that_never_ends_is_a_time_out(graded: Grade) -> None:
+    assert graded({"README.md": "x\n"}, command="sleep 60").status is Status.TIMEOUT
