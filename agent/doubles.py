@@ -51,6 +51,7 @@ class DyingSandbox:
 
     def __init__(self, inner: Sandbox, owner: DyingBackend, ordinal: int, verb: str, call: int) -> None:
         self.backend = inner.backend
+        self.network = inner.network
         self._inner, self._owner, self._ordinal = inner, owner, ordinal
         self._verb, self._left, self._dead = verb, call, False
 

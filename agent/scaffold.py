@@ -27,6 +27,7 @@ from agent.shadow import Attempts, shadowed
 from agent.tools.tool import Web
 from agent.trajectory import End, Key, Trajectory, Turn
 from sandbox.grading.hygiene import problems
+from sandbox.network import Network
 from sandbox.protocol import Backend, Limits, Sandbox, SandboxError, Spec
 from sandbox.task import Failure, Prepared, Status, Task, TaskError, TaskSource, Verdict
 
@@ -47,8 +48,8 @@ class Scaffold:
     limits: Limits = field(default_factory=Limits)
     side: SideStore | None = None
     """Where bundles go; ``None`` keeps their digests only."""
-    online: bool = False
-    """Whether the sandboxes' policy lets an episode reach the network."""
+    network: Network = "none"
+    """What an episode's commands may reach. Grading sandboxes reach nothing."""
     _lab: Lab = field(init=False)
     _prepared: Once[str, Prepared] = field(default_factory=Once[str, Prepared])
     _images: Once[str, bool] = field(default_factory=Once[str, bool])
@@ -58,8 +59,11 @@ class Scaffold:
 
     def __post_init__(self) -> None:
         """Refuses what no episode could be played with. Raises ``ValueError`` with one sentence."""
-        if "web_search" in self.config.tools and not self.online:
-            raise ValueError("the tool 'web_search' is refused where sandboxes are offline; take it out of agent.tools")
+        if "web_search" in self.config.tools and self.network == "none":
+            raise ValueError(
+                "the tool 'web_search' is refused where sandboxes are offline; take it out of agent.tools, or list in "
+                "sandbox.network what an episode may reach"
+            )
         tools.load(self.config.tools)
         self._lab = Lab(self.config.diagnostics, self.side)
 
@@ -187,6 +191,7 @@ class Scaffold:
             source_root=prepared.task.source_root,
             image=prepared.image,
             python=prepared.python,
+            network=self.network,
             limits=self.limits,
             editor=bool({"edit", "rewrite"} & {*self.config.tools}),
         )
@@ -197,7 +202,7 @@ class Scaffold:
         loaded = tools.load(self.config.tools)
         form = make(self.config.format, loaded)
         tracker = Tracker(prepared, sandbox, self._lab, self._attempts.get(key))
-        web = Web(self.config.web_endpoint, offline=not self.online)
+        web = Web(self.config.web_endpoint, offline=self.network == "none")
         return Episode(policy, prepared, sandbox, key, self.config, loaded, form, tracker, recorded, web)
 
 

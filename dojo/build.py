@@ -87,6 +87,7 @@ def episode_player(config: Config, say: Say, side: Path | None = None) -> Episod
         starts=config.train.starts,
         graders=config.train.graders,
         limits=config.sandbox.limits,
+        network=config.sandbox.network,
         side=SideFiles(side) if side else None,
     )
 

@@ -15,6 +15,7 @@ from agent.facts import SideStore
 from agent.policy import Policy
 from agent.scaffold import Grader, Scaffold
 from agent.trajectory import Key, Trajectory
+from sandbox.network import Network
 from sandbox.protocol import Backend, Limits, Sandbox, Spec
 from sandbox.task import Prepared, Task, TaskSource, Verdict
 
@@ -43,11 +44,12 @@ def player(
     starts: int,
     graders: int,
     limits: Limits | None = None,
+    network: Network = "none",
     side: SideStore | None = None,
 ) -> EpisodePlayer:
     """A player on ``backend``: at most ``starts`` sandboxes starting and ``graders`` patches graded at a time."""
-    bounded = BoundedStarts(backend, starts)
-    return EpisodePlayer(Scaffold(agent, bounded, source, BoundedGrader(grader, graders), limits or Limits(), side))
+    bounded, graded = BoundedStarts(backend, starts), BoundedGrader(grader, graders)
+    return EpisodePlayer(Scaffold(agent, bounded, source, graded, limits or Limits(), side, network))
 
 
 @dataclass(slots=True)

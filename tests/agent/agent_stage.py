@@ -16,6 +16,7 @@ from agent.store import SideFiles
 from agent.trajectory import Key, Trajectory
 from sandbox.grading.diff import diff
 from sandbox.grading.tree import Entry, write_tree
+from sandbox.network import Network
 from sandbox.protocol import Backend
 from sandbox.task import Prepared, Task
 
@@ -85,14 +86,14 @@ class Stage:
     backend: Backend
     grader: ExactGrader
     side: SideFiles | None = None
-    online: bool = False
+    network: Network = "none"
 
     def scaffold(self, backend: Backend | None = None, **config: object) -> Scaffold:
         settings = AgentConfig.model_validate(
             {"prompt": "compact", "max_turns": 6, "max_tokens": 2000, "diagnostics": False, **config}
         )
         where, shelf = backend or self.backend, Shelf((self.prepared,))
-        return Scaffold(settings, where, shelf, self.grader, side=self.side, online=self.online)
+        return Scaffold(settings, where, shelf, self.grader, side=self.side, network=self.network)
 
     async def play(self, name: str, sample: int = 0, backend: Backend | None = None, **config: object) -> Trajectory:
         scaffold = self.scaffold(backend, **config)

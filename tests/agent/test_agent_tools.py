@@ -17,13 +17,17 @@ from pydantic import ValidationError
 from agent import tools
 from agent.config import AgentConfig
 from agent.doubles import ExactGrader
+from agent.errors import ToolError
 from agent.store import SideFiles
 from agent.tools.describe import arguments, page, parameters, schema
 from agent.tools.search import PER_FILE, SHOWN, Match, parse, render
-from agent.tools.web import fetch
+from agent.tools.tool import Scene, Web
+from agent.tools.web import WebSearch, WebSearchArgs, fetch
 from agent.tools.web import render as render_results
-from agent.trajectory import Trajectory, Turn
+from agent.trajectory import Trajectory
 from sandbox.local import LocalBackend
+from sandbox.network import Allow
+from sandbox.protocol import Spec
 from sandbox.task import Prepared
 
 NAMES = ("bash", "edit", "rewrite", "lsp", "search", "test", "submit")
@@ -231,12 +235,16 @@ def searx() -> Iterator[tuple[str, dict[str, bytes]]]:
     thread.join()
 
 
-WEB = {"tools": ("web_search", "submit"), "max_turns": 1}
+def searched(stage: Stage, endpoint: str, query: str = "why so") -> str:
+    async def work() -> str:
+        sandbox = await stage.backend.open(Spec(tree=stage.prepared.base))
+        scene = Scene(stage.prepared.task, sandbox, 10.0, web=Web(endpoint, offline=False))
+        try:
+            return (await WebSearch().run(WebSearchArgs(query=query), scene)).text
+        finally:
+            await sandbox.close()
 
-
-def searched(stage: Stage, endpoint: str, query: str = "why so") -> Turn:
-    stage.online = True
-    return asyncio.run(play(stage, says(block("web_search", query)), web_endpoint=endpoint, **WEB)).turns[0]
+    return asyncio.run(work())
 
 
 def test_a_search_on_the_web_gives_titles_addresses_and_excerpts(
@@ -245,9 +253,9 @@ def test_a_search_on_the_web_gives_titles_addresses_and_excerpts(
     endpoint, answer = searx
     results = [{"title": f"T{i}", "url": f"https://{i}", "content": "so\n" * 300} for i in range(9)]
     answer["body"] = json.dumps({"results": [*results[:3], "no object", *results[3:]]}).encode()
-    turn = searched(stage, endpoint)
-    assert answer["asked"] == b"/search?q=why+so&format=json" and turn.facts.tool_ok
-    assert turn.observation.startswith("T0\n  https://0\n  so so") and len(turn.observation) < 5 * 260
+    text = searched(stage, endpoint)
+    assert answer["asked"] == b"/search?q=why+so&format=json"
+    assert text.startswith("T0\n  https://0\n  so so") and len(text) < 5 * 260
     assert render_results({"results": []}) == "no results"
 
 
@@ -257,14 +265,34 @@ def test_an_endpoint_that_answers_something_else_is_an_observation(
 ) -> None:
     endpoint, answer = searx
     answer["body"] = body
-    turn = searched(stage, endpoint)
-    assert turn.observation.startswith("error: the search endpoint gave no answer") and not turn.facts.tool_ok
+    with pytest.raises(ToolError, match="the search endpoint gave no answer"):
+        searched(stage, endpoint)
     with pytest.raises(ValueError):
         fetch(endpoint, "x")
 
 
 def test_an_endpoint_that_is_not_there_is_an_observation(stage: Stage) -> None:
-    assert "gave no answer" in searched(stage, "http://127.0.0.1:9").observation
+    with pytest.raises(ToolError, match="gave no answer"):
+        searched(stage, "http://127.0.0.1:9")
+
+
+def test_an_episode_whose_sandbox_may_reach_listed_hosts_may_search_the_web(
+    prepared: Prepared, searx: tuple[str, dict[str, bytes]]
+) -> None:
+    endpoint, answer = searx
+    answer["body"] = json.dumps({"results": [{"title": "T", "url": "https://t", "content": "c"}]}).encode()
+
+    async def work() -> Trajectory:
+        backend = LocalBackend()
+        try:
+            stage = Stage(prepared, backend, ExactGrader(), network=Allow(allow=("example.org",)))
+            texts = (block("web_search", "why so"), block("submit"))
+            return await play(stage, says(*texts), tools=("web_search", "submit"), web_endpoint=endpoint)
+        finally:
+            await backend.close()
+
+    turn = asyncio.run(work()).turns[0]
+    assert turn.observation == "T\n  https://t\n  c" and turn.facts.tool_ok and not turn.facts.changed
 
 
 def test_the_web_is_off_without_an_endpoint_and_refused_where_sandboxes_are_offline(stage: Stage) -> None:
@@ -272,5 +300,6 @@ def test_the_web_is_off_without_an_endpoint_and_refused_where_sandboxes_are_offl
         AgentConfig.model_validate({"tools": ["web_search", "submit"]})
     with pytest.raises(ValidationError, match="web_endpoint"):
         AgentConfig.model_validate({"web_endpoint": "file:///etc"})
-    with pytest.raises(ValueError, match=r"refused where sandboxes are offline; take it out of agent\.tools"):
+    offline = r"refused where sandboxes are offline; take it out of agent\.tools, or list in sandbox\.network"
+    with pytest.raises(ValueError, match=offline):
         stage.scaffold(tools=("web_search", "submit"), web_endpoint="http://127.0.0.1:9")

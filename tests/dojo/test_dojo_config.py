@@ -51,6 +51,22 @@ def test_a_sandbox_may_be_named_by_its_backend_alone() -> None:
         load(QUICKSTART, ["--sandbox", "podman"])
 
 
+def test_an_episode_may_reach_what_the_config_lists_and_search_the_web_only_then(tmp_path: Path) -> None:
+    text = """
+[sandbox]
+backend = "local"
+network = { allow = ["example.org:443"] }
+[agent]
+tools = ["web_search", "submit"]
+web_endpoint = "http://127.0.0.1:9"
+"""
+    config = load(_write(tmp_path, text))
+    assert load(_write(tmp_path, config.to_toml())) == config
+    assert build.episode_player(config, lambda _: None).scaffold.network == config.sandbox.network != "none"
+    with pytest.raises(ValueError, match="refused where sandboxes are offline"):
+        build.episode_player(load(_write(tmp_path, config.to_toml()), ["--sandbox.network=none"]), lambda _: None)
+
+
 def test_an_engine_may_be_named_by_its_kind_alone(tmp_path: Path) -> None:
     words = ["--engine.url", "http://localhost:1/v1", "--engine.model", "m"]
     named = load(QUICKSTART, ["--engine", "openai", *words])
