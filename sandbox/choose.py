@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 
+from sandbox import cgroup
 from sandbox.config import PoolConfig, SandboxConfig
 from sandbox.engine import WAY_OUT
 from sandbox.protocol import Backend, Limits, SandboxError
@@ -30,8 +31,8 @@ def _local(config: SandboxConfig) -> Backend:
     from sandbox.local import LocalBackend
     from sandbox.pool import Pool
 
-    if config.limits.cpus != Limits().cpus:
-        raise SandboxError("limits.cpus is not honoured by local sandboxes: leave it out, or take docker.")
+    if config.limits.cpus != Limits().cpus and (why := cgroup.missing()):
+        raise SandboxError(f"limits.cpus is not honoured by local sandboxes, {why}: leave it out, or take docker.")
     if config.pool.keep != PoolConfig().keep:
         raise SandboxError(
             "sandbox.pool.keep is not honoured by local sandboxes, which are not used again: leave it out."

@@ -217,6 +217,9 @@ def enter_sandbox(plan: Plan, owner: int) -> None:
     from sandbox import tree
 
     os.unshare(os.CLONE_NEWNS | os.CLONE_NEWNET | os.CLONE_NEWIPC | os.CLONE_NEWUTS)
+    with contextlib.suppress(OSError):
+        # The names of our groups are nobody's business inside.
+        os.unshare(os.CLONE_NEWCGROUP)
     mount("none", "/", flags=MS_REC | MS_PRIVATE)
     memory("/workspace", plan.disk_mb, owner=owner)
     memory("/tmp", plan.disk_mb, mode="1777")

@@ -20,12 +20,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from sandbox import owner, toolbox, tree
+from sandbox import cgroup, owner, toolbox, tree
 from sandbox.folder import Folders, missing
 from sandbox.gate import Gates
 from sandbox.inside import DISK_MB, check, settings
 from sandbox.proofs import Prover
-from sandbox.protocol import SandboxError, Spec
+from sandbox.protocol import Limits, SandboxError, Spec
 from sandbox.remote import RemoteSandbox
 
 START_S = 20.0
@@ -43,6 +43,8 @@ NOTICES: dict[Way, str] = {
     "none": "they are not confined at all: commands can do whatever this user can",
 }
 """What each way does not protect from."""
+GROUPED = "they share this machine's kernel"
+"""The same for namespaces where control groups can be had."""
 WAY_OUT = "allow user namespaces, install bubblewrap, take docker, or run without protection with --unsafe-local"
 
 
@@ -77,9 +79,15 @@ class LocalBackend:
         return self.way in ("namespaces", "bubblewrap")
 
     @property
+    def limits_cpus(self) -> bool:
+        """Whether ``limits.cpus`` is kept; known after the first sandbox."""
+        return self.way == "namespaces" and not cgroup.missing()
+
+    @property
     def notice(self) -> str:
         """What these sandboxes do not protect from, in one sentence."""
-        return NOTICES[self.way or "namespaces"]
+        way = self.way or "namespaces"
+        return GROUPED if way == "namespaces" and not cgroup.missing() else NOTICES[way]
 
     async def open(self, spec: Spec) -> RemoteSandbox:
         """A fresh sandbox. Raises :class:`SandboxError`."""
@@ -88,8 +96,13 @@ class LocalBackend:
             raise SandboxError(
                 f"the task asks for the image {spec.image}, which local sandboxes cannot run: take docker"
             )
+        await self._warm()
+        if spec.limits.cpus != Limits().cpus and not self.limits_cpus:
+            raise SandboxError(
+                f"limits.cpus is not honoured by local sandboxes behind {self.way}: leave it out, or take docker"
+            )
         if self._prover is not None:
-            await self._prover.ensure(spec, self._ready_made, cpus=False)
+            await self._prover.ensure(spec, self._ready_made, cpus=self.limits_cpus)
         return await self._ready_made(spec)
 
     async def _ready_made(self, spec: Spec) -> RemoteSandbox:
@@ -159,6 +172,7 @@ class _Zygote:
         self._process, self._control = process, control
         self._numbers = itertools.count(1)
         self._gone: dict[int, asyncio.Future[int]] = {}
+        self._groups: dict[int, cgroup.Group] = {}
         self._ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.dead = False
         asyncio.get_running_loop().add_reader(control, self._hear)
@@ -201,11 +215,17 @@ class _Zygote:
         ours, theirs = socket.socketpair()
         with theirs:
             self._gone[number] = asyncio.get_running_loop().create_future()
+            entrances = self._enclose(number, spec)
             try:
-                socket.send_fds(self._control, [message], [theirs.fileno()])
+                socket.send_fds(self._control, [message], [theirs.fileno(), *entrances])
             except OSError as error:
                 ours.close()
+                if group := self._groups.pop(number, None):
+                    group.remove()
                 raise SandboxError(f"the local backend is gone: {error}") from error
+            finally:
+                for entrance in entrances:
+                    os.close(entrance)
         reader, writer = await asyncio.open_connection(sock=ours)
         sandbox = RemoteSandbox(
             reader,
@@ -218,6 +238,16 @@ class _Zygote:
         )
         await sandbox.start(START_S)
         return sandbox
+
+    def _enclose(self, number: int, spec: Spec) -> list[int]:
+        """The ways into the sandbox's control groups, where there are any."""
+        if cgroup.missing():
+            return []
+        try:
+            self._groups[number] = cgroup.Group(spec.limits)
+            return self._groups[number].entrances()
+        except OSError as error:
+            raise SandboxError(f"the sandbox's control group could not be made: {error}") from error
 
     async def _why(self, number: int) -> str:
         """How a sandbox's first process ended."""
@@ -233,6 +263,13 @@ class _Zygote:
         gone = self._gone.get(number)
         if gone is None:
             return
+        try:
+            await self._see_out(number, gone)
+        finally:
+            if group := self._groups.pop(number, None):
+                await asyncio.to_thread(group.remove)
+
+    async def _see_out(self, number: int, gone: asyncio.Future[int]) -> None:
         try:
             await asyncio.wait_for(asyncio.shield(gone), END_S)
         except TimeoutError:

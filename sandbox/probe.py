@@ -24,6 +24,7 @@ PROTECTIONS: dict[str, tuple[str, ...]] = {
     "the tool server": ("the_tool_server_is_out_of_reach",),
     "number of processes": ("a_burst_of_processes_is_held_and_swept_up",),
     "memory": ("one_process_cannot_have_all_memory",),
+    "memory of all processes together": ("memory_is_limited_for_all_processes_together",),
     "disk": ("the_disk_is_limited",),
     "time": ("a_command_that_ignores_signals_is_killed_on_time_out",),
 }

@@ -32,7 +32,7 @@ class Limits(BaseModel):
     pids: int = 256
     """Processes and threads."""
     cpus: float = 1.0
-    """CPU share, in cores (docker only: refused by ``local`` unless left at the default)."""
+    """CPU share, in cores (``local`` refuses another than the default where it can make no control group)."""
     command_s: float = 60.0
     """Default time-out of one command, in seconds."""
     output_chars: int = 16_000

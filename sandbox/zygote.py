@@ -27,6 +27,8 @@ from sandbox import jail, server, wire
 PYTHON = "/opt/repodojo/bin/python3"
 LARGEST = 1 << 17
 """Bytes of one message at most."""
+GROUPS = 3
+"""Control groups that a sandbox may have to join."""
 WARM = {"editor": "sandbox.editor", "lsp": "lsp.inside"}
 """Layers and the modules of them that every fork finds imported."""
 
@@ -82,18 +84,19 @@ class Zygote:
             self._control.send(json.dumps(message).encode())
 
     def _take(self) -> bool:
-        data, descriptors, _, _ = socket.recv_fds(self._control, LARGEST, 1)
+        data, descriptors, _, _ = socket.recv_fds(self._control, LARGEST, 1 + GROUPS)
         if not data:
             return False
         message = json.loads(data)
         if descriptors:
-            self._fork(message, descriptors[0])
-            os.close(descriptors[0])
+            self._fork(message, descriptors[0], descriptors[1:])
+            for descriptor in descriptors:
+                os.close(descriptor)
         elif pid := next((pid for pid, number in self._running.items() if number == message["kill"]), None):
             os.kill(pid, signal.SIGKILL)
         return True
 
-    def _fork(self, message: dict[str, Any], stream: int) -> None:
+    def _fork(self, message: dict[str, Any], stream: int, groups: list[int]) -> None:
         try:
             os.unshare(os.CLONE_NEWPID)
             pid = os.fork()
@@ -102,13 +105,16 @@ class Zygote:
             self._tell({"gone": message["id"], "status": 0})
             return
         if pid == 0:
-            self._become(message, stream)
+            self._become(message, stream, groups)
         # Forks go to one new PID namespace each: come back to our own before the next.
         os.setns(self._own_pids, os.CLONE_NEWPID)
         self._running[pid] = message["id"]
 
-    def _become(self, message: dict[str, Any], stream: int) -> NoReturn:
+    def _become(self, message: dict[str, Any], stream: int, groups: list[int]) -> NoReturn:
         try:
+            for group in groups:
+                os.write(group, b"0")
+                os.close(group)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             jail.enter_sandbox(jail.Plan(**message["plan"]), self._owner)

@@ -161,6 +161,24 @@ async def one_process_cannot_have_all_memory(box: Sandbox) -> None:
     await _goes_on(box)
 
 
+TOGETHER = """\
+import os, time
+for _ in range(4):
+    if os.fork() == 0:
+        held = bytearray(b"x") * (300 << 20)
+        time.sleep(1)
+        os._exit(0)
+print(sum(os.wait()[1] != 0 for _ in range(4)))
+"""
+
+
+@hurtful
+async def memory_is_limited_for_all_processes_together(box: Sandbox) -> None:
+    await box.write("together.py", TOGETHER.encode())
+    expect((out := (await box.run("python together.py")).output.strip()) in ("1", "2", "3", "4"), f"{out} were killed")
+    await _goes_on(box)
+
+
 @hurtful
 async def the_disk_is_limited(box: Sandbox) -> None:
     # Reserved, not written: a limit that does not hold costs no time and no memory.

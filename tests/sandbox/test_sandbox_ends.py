@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import wire
+from sandbox import cgroup, owner, wire
 from sandbox.config import PoolConfig, SandboxConfig
 from sandbox.folder import Folders
 from sandbox.local import LocalBackend
@@ -248,6 +248,35 @@ def test_sandboxes_open_side_by_side(tmp_path: Path) -> None:
     assert asyncio.run(play()) == {f"{n}\n" for n in range(12)}
 
 
+LEFT = """
+import os, signal
+from sandbox import cgroup
+from sandbox.protocol import Limits
+group = cgroup.Group(Limits())
+print(*(path for path in group.folders), sep="\\n", flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(bool(cgroup.missing()), reason=cgroup.missing() or "-")
+def test_control_groups_of_dead_owners_are_removed_and_those_of_closed_sandboxes_too(tmp_path: Path) -> None:
+    left = subprocess.run([sys.executable, "-c", LEFT], cwd=ROOT, capture_output=True, text=True, check=False)
+    made = [Path(line) for line in left.stdout.splitlines()]
+    assert made and all(path.is_dir() for path in made)
+    subprocess.run([sys.executable, "-c", "from sandbox import cgroup; cgroup.missing()"], cwd=ROOT, check=True)
+    assert not any(path.exists() for path in made)
+
+    async def play() -> tuple[int, int]:
+        backend = LocalBackend()
+        box = await backend.open(Spec(tree=make_tree(tmp_path)))
+        ours = [path for path in made[0].parent.iterdir() if str(owner.me()) in path.name]
+        await box.close()
+        await backend.close()
+        return len(ours), sum(path.exists() for path in ours)
+
+    assert asyncio.run(play()) == (1, 0)
+
+
 def test_folders_of_dead_owners_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REPODOJO_CACHE", str(tmp_path))
     script = "from pathlib import Path; from sandbox.folder import Folders; print(Folders('none', Path('/'))._home)"
@@ -293,7 +322,8 @@ def test_protections_are_found_by_trying() -> None:
         await backend.close()
         return found
 
-    assert asyncio.run(play(LocalBackend())) == dict.fromkeys(PROTECTIONS, True)
+    expected = dict.fromkeys(PROTECTIONS, True) | {"memory of all processes together": not cgroup.missing()}
+    assert asyncio.run(play(LocalBackend())) == expected
     bare = asyncio.run(play(LocalBackend(unsafe=True, ways=())))
     assert not bare["network"] and not bare["processes of this machine"] and bare["time"]
 
@@ -308,8 +338,12 @@ def test_root_takes_no_way_that_cannot_count_its_processes() -> None:
 def test_a_limit_that_local_sandboxes_do_not_honour_is_refused() -> None:
     from sandbox.choose import choose
 
-    with pytest.raises(SandboxError, match=r"limits\.cpus is not honoured"):
-        choose(SandboxConfig(backend="local", limits=Limits(cpus=2.0)))
+    limited = SandboxConfig(backend="local", limits=Limits(cpus=2.0))
+    if cgroup.missing():
+        with pytest.raises(SandboxError, match=r"limits\.cpus is not honoured"):
+            choose(limited)
+    else:
+        assert choose(limited)[0].name == "local"
     with pytest.raises(SandboxError, match=r"pool\.keep is not honoured"):
         choose(SandboxConfig(backend="local", pool=PoolConfig(keep=9)))
 
