@@ -75,6 +75,15 @@ class Config(BaseModel):
         return {"backend": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
+    def _no_web_from_offline(self) -> Self:
+        if "web_search" in self.agent.tools and self.sandbox.network == "none":
+            raise ValueError(
+                "the tool 'web_search' is refused where sandboxes are offline: take it out of agent.tools, or list in "
+                "sandbox.network what an episode may reach"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_advantage(self) -> Self:
         if self.loss.estimator is not None and self.rewards.turns:
             raise ValueError(
@@ -139,7 +148,7 @@ def explain(error: ValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"])
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] != "extra_forbidden":
-        return f"{where or 'config'}: {first['msg']}{more}"
+        return f"{where}: ".removeprefix(": ") + first["msg"].removeprefix("Value error, ") + more
     return f"unknown key '{where}'{_nearest(where)}{more}"
 
 

@@ -63,8 +63,8 @@ web_endpoint = "http://127.0.0.1:9"
     config = load(_write(tmp_path, text))
     assert load(_write(tmp_path, config.to_toml())) == config
     assert build.episode_player(config, lambda _: None).scaffold.network == config.sandbox.network != "none"
-    with pytest.raises(ValueError, match="refused where sandboxes are offline"):
-        build.episode_player(load(_write(tmp_path, config.to_toml()), ["--sandbox.network=none"]), lambda _: None)
+    with pytest.raises(UserError, match="'web_search' is refused where sandboxes are offline"):
+        load(_write(tmp_path, config.to_toml()), ["--sandbox.network=none"])
 
 
 def test_an_engine_may_be_named_by_its_kind_alone(tmp_path: Path) -> None:
