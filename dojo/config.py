@@ -110,6 +110,15 @@ class Config(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _where_the_reference_is(self) -> Self:
+        if self.loss.kl is not None and self.loss.kl.offload and self.scale.parallel == "fsdp2":
+            raise ValueError(
+                "loss.kl.offload keeps whole weights in the CPU's memory and scale.parallel = 'fsdp2' shares them out "
+                "over the GPUs: unset loss.kl.offload"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _teachable(self) -> Self:
         if self.loss.distill is not None and self.scale.parallel == "fsdp2":
             raise ValueError(

@@ -15,7 +15,7 @@ def plan(config: Config) -> tuple[list[str], bool]:
     """The lines of the plan, and whether the run fits. Nothing is loaded."""
     found = shape(config.model.name)
     scale = config.scale if config.model.device == "cuda" else cpu(config.scale, config.model.threads)
-    made = estimate(found, config.model, config.optim, scale, load(config))
+    made = estimate(found, config.model, config.optim, scale, load(config), config.loss)
     text = lines(Path(config.model.name).name, found, scale, made)
     if config.model.device == "cpu":
         text.insert(1, "on a CPU: 0.1 TFLOPS a thread and 0.02 TB/s are assumed, and the memory is this machine's")

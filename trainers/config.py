@@ -133,6 +133,9 @@ class Kl(BaseModel):
     estimator: Literal["k1", "k2", "k3"] = "k2"
     """As a *loss*, k1 has no gradient on average, k2 has that of KL(policy || reference), k3 that of the reverse."""
     weight: float = Field(default=1e-3, gt=0)
+    offload: bool | None = None
+    """Keep the reference's weights in the CPU's memory and copy them to the device for each micro-batch. Worth it where
+    every weight learns: adapters are small."""
 
 
 class ReinforcePlusPlus(BaseModel):

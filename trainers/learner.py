@@ -150,7 +150,8 @@ class TransformersLearner:
         self.stage = stage
         self.optimiser = self._optimiser()
         if stage == "policy" and self.loss.kl:
-            self.reference = {name: p.detach().clone() for name, p in self.parameters.items()}
+            away = "cpu" if self.loss.kl.offload else None
+            self.reference = {name: p.detach().to(away or p.device, copy=True) for name, p in self.parameters.items()}
         if stage == "policy" and self.optim.ema is not None:
             self.average = average.start(self.masters)
 
@@ -286,7 +287,8 @@ class TransformersLearner:
     def _reference(self, flat: Flat) -> Tensor:
         import torch
 
-        with torch.no_grad(), swapped(self.parameters, self.reference):
+        here = {name: value.to(self.parameters[name].device) for name, value in self.reference.items()}
+        with torch.no_grad(), swapped(self.parameters, here):
             return forward(self.model.net, flat, self.temperature)[0]
 
     def _clear(self) -> None:

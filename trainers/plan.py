@@ -11,6 +11,7 @@ Memory, in bytes on one of G learning GPUs (P parameters, L of them learning, D 
                   else every learning layer in full; a full layer keeps b N (8 h + 3 q + 4 k + 4 i), q, k and i being
                   the widths of queries, keys and MLP (flash attention keeps no scores)
     logits        256 positions at a time in float32, three copies: 12 * 256 V
+    reference     b L / D of a KL penalty that is not off-loaded; average  4 L of ``optim.ema``
     sampler       on the same GPUs: weights b P and keys for the live episodes, asleep while the weights learn (``vllm``
                   with ``share``); in one process (``transformers``) the weights are shared and the keys stay
     reserve       6 % of the GPU for the CUDA context and fragmentation
@@ -33,7 +34,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from trainers.config import ModelConfig, OptimConfig, ScaleConfig
+from trainers.config import LossConfig, ModelConfig, OptimConfig, ScaleConfig
 from trainers.shapes import Shape
 
 GB = 1e9
@@ -92,10 +93,17 @@ def learning(shape: Shape, optim: OptimConfig) -> int:
     return shape.parameters if optim.layers is None else layers * shape.layer + shape.hidden
 
 
-def estimate(shape: Shape, model: ModelConfig, optim: OptimConfig, scale: ScaleConfig, load: Load) -> Estimate:
+def estimate(
+    shape: Shape,
+    model: ModelConfig,
+    optim: OptimConfig,
+    scale: ScaleConfig,
+    load: Load,
+    loss: LossConfig | None = None,
+) -> Estimate:
     """Memory and time of a run."""
     size = 2 if model.dtype == "bfloat16" else 4
-    memory = _learner(shape, size, optim, scale)
+    memory = _learner(shape, size, optim, scale) | _copies(shape, size, optim, scale, loss)
     keys = 2.0 * shape.layers * shape.kv * shape.head * size * load.tokens
     replicas = max(1, (scale.samplers or scale.gpus) // scale.tensor)
     held = keys * -(-load.live // replicas) / scale.tensor
@@ -137,6 +145,15 @@ def _learner(shape: Shape, size: int, optim: OptimConfig, scale: ScaleConfig) ->
         "activations": float(kept),
         "logits": 12.0 * 256 * shape.vocabulary,
     }
+
+
+def _copies(
+    shape: Shape, size: int, optim: OptimConfig, scale: ScaleConfig, loss: LossConfig | None
+) -> dict[str, float]:
+    """Copies of what learns: the reference of a penalty, the running average."""
+    count, shared = learning(shape, optim), scale.gpus if scale.parallel == "fsdp2" else 1
+    kept = loss is not None and loss.kl is not None and not loss.kl.offload
+    return {"reference": size * count / shared * kept, "average": 4.0 * count * (optim.ema is not None)}
 
 
 def _seconds(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
-from trainers.config import Clip, LossConfig
-from trainers.losses import clip
+from trainers.config import LossConfig
+from trainers.losses import clip, correction, opsm
+from trainers.losses.build import clipped
 from trainers.losses.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -32,9 +33,8 @@ class UpdateMetrics:
     entropy: float = 0.0
     logprob: float = 0.0
     clipped: float = 0.0
-    taught_tokens: int = 0
-    """Tokens that a teacher with feedback thinks otherwise of."""
-    gap: float = 0.0
+    more: dict[str, float] = field(default_factory=dict[str, float])
+    """Sums over tokens of what only some losses have."""
 
     def add(self, config: LossConfig, tokens: Tokens, entropy: Tensor, loss: float) -> None:
         """Take in one micro-batch."""
@@ -49,28 +49,43 @@ class UpdateMetrics:
         self.kl += float((ratio - 1 - log).sum())
         self.entropy += float(entropy.sum())
         self.logprob += float(now.sum())
-        if isinstance(config.policy, Clip):
-            self.clipped += float(clip.clipped(config.policy, tokens).sum())
+        self.clipped += float(clipped(config.policy, tokens).sum())
+        if config.correction:
+            self._sum("corrected_share", correction.above(config.correction, tokens))
+        if config.opsm is not None:
+            self._sum("forgotten_share", 1 - opsm.keep(config.opsm, tokens))
+        if tokens.reference is not None:
+            d = (tokens.reference - now).clamp(-clip.LIMIT, clip.LIMIT)
+            self._sum("reference_kl", d.exp() - d - 1)
 
     def taught(self, gap: Tensor) -> None:
         """Take in a micro-batch's log-ratios of teacher and policy."""
-        self.taught_tokens += int((gap != 0).sum())
-        self.gap += float(gap.sum())
+        self._sum("taught_share", gap != 0)
+        self._sum("teacher_gap", gap)
+
+    def _sum(self, name: str, values: Tensor) -> None:
+        self.more[name] = self.more.get(name, 0.0) + float(values.sum())
 
     @classmethod
     def merged(cls, parts: Sequence[UpdateMetrics]) -> UpdateMetrics:
         """Of all ranks together."""
-        out = cls(
-            **{f.name: sum(getattr(part, f.name) for part in parts) for f in fields(cls)},
-        )
+        out = cls()
+        for name in (f.name for f in fields(cls) if f.name != "more"):
+            setattr(out, name, sum(getattr(part, name) for part in parts))
+        for name in dict.fromkeys(name for part in parts for name in part.more):
+            out.more[name] = sum(part.more.get(name, 0.0) for part in parts)
         out.ratio_max = max(part.ratio_max for part in parts)
         out.ratio_min = min(part.ratio_min for part in parts)
         return out
 
     def numbers(self) -> dict[str, float]:
-        """Means over tokens. ``ratio`` is trainer over sampler; ``kl`` the k3 estimate of KL(sampler || trainer)."""
+        """Means over tokens. ``ratio`` is trainer over sampler; ``kl`` the k3 estimate of KL(sampler || trainer).
+
+        Where the loss has them: ``corrected_share`` of the correction's weights are above its cap, ``forgotten_share``
+        of the tokens are dropped with their stale sequence, ``reference_kl`` estimates KL(trainer || reference),
+        ``taught_share`` of the tokens have a teacher, who thinks ``teacher_gap`` more of them.
+        """
         n = max(1, self.tokens)
-        taught = {"taught_share": self.taught_tokens / n, "teacher_gap": self.gap / n} if self.taught_tokens else {}
         return {
             "loss": self.loss,
             "tokens": float(self.tokens),
@@ -83,4 +98,4 @@ class UpdateMetrics:
             "logprob": self.logprob / n,
             "clip_share": self.clipped / n,
             "missing": float(self.missing),
-        } | taught
+        } | {name: value / n for name, value in self.more.items()}

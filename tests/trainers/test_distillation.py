@@ -180,6 +180,7 @@ def test_steps_bring_the_policy_nearer_to_what_it_thinks_with_the_feedback_and_a
     [
         ({"loss": {"distill": {}, "estimator": {"kind": "reinforce++"}}}, "unset one of the two"),
         ({"loss": {"distill": {}}, "scale": {"gpus": 2, "parallel": "fsdp2"}}, r"unset loss\.distill"),
+        ({"loss": {"kl": {"offload": True}}, "scale": {"gpus": 2, "parallel": "fsdp2"}}, r"unset loss\.kl\.offload"),
     ],
 )
 def test_pairs_that_cannot_work_are_refused(given: dict[str, Any], words: str) -> None:

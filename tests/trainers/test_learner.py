@@ -70,12 +70,16 @@ def test_credit_raises_what_it_praises_and_lowers_what_it_blames() -> None:
 
 
 def mean_logprob(of: TransformersLearner, given: list[Row]) -> float:
-    """At temperature 1, without learning (rate 0 at the end of a zero-length schedule would still step)."""
+    return logprobs_of(of, given, 1.0).mean().item()
+
+
+def logprobs_of(of: TransformersLearner, given: list[Row], temperature: float) -> torch.Tensor:
+    """Of the sampled tokens, without learning (rate 0 at the end of a zero-length schedule would still step)."""
     from trainers.batch import micros
     from trainers.forward import flatten, forward
 
     with torch.no_grad():
-        return forward(of.model.net, flatten(micros([[row] for row in given], 9999)[0]), 1.0)[0].mean().item()
+        return forward(of.model.net, flatten(micros([[row] for row in given], 9999)[0]), temperature)[0]
 
 
 def test_imitation_learns_what_it_is_shown() -> None:
@@ -124,6 +128,30 @@ def test_the_penalty_is_zero_at_the_reference_and_grows_away_from_it() -> None:
     plain = learner()
     assert one.update(rows())["loss"] == pytest.approx(plain.update(rows())["loss"], abs=1e-6)
     assert one.update(rows())["loss"] > plain.update(rows())["loss"]
+
+
+@pytest.mark.parametrize("offload", [None, True])
+def test_with_adapters_the_reference_is_the_model_with_the_adapters_as_they_began(offload: bool | None) -> None:
+    """Adapters begin at 0, so that without a supervised start the reference is the model without them."""
+    one, bare, given = learner(lora=2, loss=LossConfig(kl=Kl(weight=0.1, offload=offload))), learner(), rows()
+    for _ in range(3):
+        one.update(given)
+    assert one.reference and all("lora_" in name for name in one.reference)
+    d = logprobs_of(bare, given, 0.8) - logprobs_of(one, given, 0.8)
+    wanted = float((d.exp() - d - 1).mean())
+    assert one.update(given)["reference_kl"] == pytest.approx(wanted, rel=1e-3) and wanted > 1e-5
+
+
+def test_the_gradient_is_clipped_to_the_configured_norm() -> None:
+    """The optimiser's first moment is a tenth of the gradient that it was given."""
+    norms = {}
+    for clip in (1e-3, 1e3):
+        one = learner(clip=clip)
+        before = one.update(rows())["grad_norm"]
+        moments = [one.optimiser.state[p]["exp_avg"] for p in one.masters.values()]
+        norms[clip] = (before, 10 * math.sqrt(sum(float((m**2).sum()) for m in moments)))
+    assert norms[1e-3] == (norms[1e3][0], pytest.approx(1e-3, rel=1e-2))
+    assert norms[1e3][1] == pytest.approx(norms[1e3][0], rel=1e-4)
 
 
 def test_adapters_learn_alone() -> None:

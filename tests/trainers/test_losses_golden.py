@@ -129,7 +129,13 @@ def line(param: Any) -> str:
 
 
 def short(value: Any) -> str:
-    fields = value if isinstance(value, dict) else value.model_dump() if hasattr(value, "model_dump") else None
+    fields = (
+        value
+        if isinstance(value, dict)
+        else value.model_dump(exclude_none=True)
+        if hasattr(value, "model_dump")
+        else None
+    )
     return str(value) if fields is None else " ".join(f"{k}={v}" for k, v in fields.items())
 
 

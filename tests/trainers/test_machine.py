@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from agent.policy import Sampled
 from agent.trajectory import Key
 from trainers.components import Machine
@@ -16,17 +18,17 @@ from trainers.protocol import Row
 PROMPT = tuple(b"fix this\n")
 
 
-def machine() -> Machine:
-    optim = OptimConfig(layers=2, lr=1e-2)
-    return local_machine(ModelConfig(name="tiny"), optim, LossConfig(), SftConfig(examples=8, batch=2), temperature=1.0)
+def machine(temperature: float = 1.0) -> Machine:
+    optim, sft = OptimConfig(layers=2, lr=1e-2), SftConfig(examples=8, batch=2)
+    return local_machine(ModelConfig(name="tiny"), optim, LossConfig(), sft, temperature=temperature)
 
 
-def group(of: Machine, step: int) -> list[Sampled]:
+def group(of: Machine, step: int, temperature: float = 1.0) -> list[Sampled]:
     assert of.wave is not None
     keys = [Key(seed=0, step=step, prompt=0, sample=s) for s in range(4)]
 
     async def sample() -> list[Sampled]:
-        wave = of.wave(len(keys), 1.0)
+        wave = of.wave(len(keys), temperature)
         return await asyncio.gather(*(wave.policy.sample(PROMPT, key, 0, 6) for key in keys))
 
     return asyncio.run(sample())
@@ -64,10 +66,11 @@ def test_a_resumed_machine_samples_and_learns_the_same_to_the_last_bit(tmp_path:
     resumed.engine.close()
 
 
-def test_the_first_update_finds_the_log_probabilities_that_the_sampler_recorded() -> None:
+@pytest.mark.parametrize("temperature", [0.6, 1.0, 1.7])
+def test_the_first_update_finds_the_log_probabilities_that_the_sampler_recorded(temperature: float) -> None:
     """Sampler and trainer share weights and temperature: the ratio of a fresh sample is 1."""
-    one = machine()
-    numbers = one.learner.update(rows(group(one, 0)))
+    one = machine(temperature)
+    numbers = one.learner.update(rows(group(one, 0, temperature)))
     one.engine.close()
     assert abs(numbers["ratio_max"] - 1) < 1e-4 and abs(numbers["ratio_min"] - 1) < 1e-4
     assert numbers["clip_share"] == 0 and numbers["kl"] < 1e-6

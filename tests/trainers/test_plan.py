@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainers.config import ModelConfig, OptimConfig, ScaleConfig
+from trainers.config import Kl, LossConfig, ModelConfig, OptimConfig, ScaleConfig
 from trainers.model import tiny
 from trainers.plan import Estimate, Load, estimate, learning, lines
 from trainers.shapes import KNOWN, Shape, read, shape
@@ -91,6 +91,14 @@ def test_checkpointing_and_sharding_save_what_the_formula_says() -> None:
     without = estimate(qwen, BF16, OptimConfig(layers=None, tokens=8192), ScaleConfig(), load)
     assert without.memory["activations"] > 10 * whole.memory["activations"]
     assert whole.seconds["update"] == pytest.approx(8 / 6 * without.seconds["update"])
+
+
+def test_a_reference_that_is_not_off_loaded_and_an_average_take_a_copy_of_what_learns() -> None:
+    some, load = OptimConfig(layers=8, ema=0.99), Load(8, 1024, 512, 8)
+    far, near = (LossConfig(kl=Kl(offload=offload)) for offload in (True, None))
+    kept = estimate(KNOWN["qwen2.5-7b"], BF16, some, ScaleConfig(), load, near)
+    assert kept.memory["reference"] == 2 * kept.learning and kept.memory["average"] == 4 * kept.learning
+    assert estimate(KNOWN["qwen2.5-7b"], BF16, some, ScaleConfig(), load, far).memory["reference"] == 0
 
 
 def test_a_shape_is_read_from_a_folder_and_an_unknown_model_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from trainers.errors import TrainingError
 from trainers.loop import Settings, train
 from trainers.loop_config import EvalConfig, TrainConfig
 from trainers.metrics import Metrics
-from trainers.watch import PACKAGES, Watchers, flat
+from trainers.watch import PACKAGES, Watchers, flat, start
 
 
 class Ear:
@@ -66,3 +66,22 @@ def test_a_watcher_that_is_not_installed_is_refused_before_anything_is_played(tm
     settings = Settings(0, config, EvalConfig.model_validate({"stages": ()}), "seed = 0\n", picture=False)
     with pytest.raises(TrainingError, match=f"pip install {PACKAGES[name]}"):
         train(components(), settings, tmp_path / "run", console=Console(quiet=True))
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_watcher_that_is_installed_writes_what_it_is_told(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not importlib.util.find_spec(PACKAGES[name]):
+        pytest.skip(f"{name} is not installed")
+    run = tmp_path / "run"
+    run.mkdir()
+    for variable, value in (("WANDB_MODE", "offline"), ("WANDB_DIR", str(run)), ("TRACKIO_DIR", str(run))):
+        monkeypatch.setenv(variable, value)
+    said = list[str]()
+    watchers = Watchers(start([name], run, "seed = 0\n"), said.append)
+    for line in (1, 2):
+        watchers.log(line, {"kind": "grpo", "learner": {"kl": 0.5 * line}})
+    watchers.close()
+    assert not said and len(watchers.all) == 1
+    assert sum(path.stat().st_size for path in run.rglob("*") if path.is_file()) > 0

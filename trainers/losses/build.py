@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainers.config import Cispo, Clip, Dppo, Gspo, LossConfig, Sapo
+from trainers.config import Cispo, Clip, Dppo, Gspo, LossConfig, PolicyLoss, Sapo
 from trainers.losses import cispo, clip, correction, dppo, gspo, kl, opsm, sapo
 from trainers.losses.tokens import Tokens
 
@@ -37,6 +37,23 @@ def losses(config: LossConfig, tokens: Tokens) -> Tensor:
     if config.kl:
         loss = loss + config.kl.weight * kl.penalty(config.kl, tokens)
     return loss
+
+
+def clipped(config: PolicyLoss, tokens: Tokens) -> Tensor:
+    """(N,) where a bound of the policy part takes the gradient away, or caps the weight of one that it keeps."""
+    import torch
+
+    match config:
+        case Clip():
+            return clip.clipped(config, tokens)
+        case Gspo():
+            return gspo.clipped(config, tokens)
+        case Cispo():
+            return cispo.capped(config, tokens)
+        case Sapo():
+            return torch.zeros_like(tokens.rollout, dtype=torch.bool)
+        case Dppo():
+            return dppo.dropped(config, tokens)
 
 
 def dead_without_credit(config: LossConfig) -> bool:

@@ -19,3 +19,9 @@ def surrogate(config: Cispo, tokens: Tokens) -> Tensor:
     """(N,) token losses."""
     weight = ratio(tokens).detach().clamp(config.floor, config.cap)
     return -weight * tokens.advantage * tokens.now
+
+
+def capped(config: Cispo, tokens: Tokens) -> Tensor:
+    """(N,) where the weight is not the ratio."""
+    weight = ratio(tokens).detach()
+    return (weight > config.cap) | (weight < config.floor)

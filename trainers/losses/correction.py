@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 
 def weight(config: Correction, tokens: Tokens) -> Tensor:
     """(N,) factors of the token losses."""
-    log = (tokens.old - tokens.sampler).detach()
-    w = (tokens.sum(log) if config.level == "sequence" else log).exp()
+    w = _whole(config, tokens)
     return w.clamp(max=config.cap) if config.mode == "truncate" else w.masked_fill(w > config.cap, 0.0)
+
+
+def above(config: Correction, tokens: Tokens) -> Tensor:
+    """(N,) where the weight is truncated or dropped."""
+    return _whole(config, tokens) > config.cap
+
+
+def _whole(config: Correction, tokens: Tokens) -> Tensor:
+    """(N,) w before the cap."""
+    log = (tokens.old - tokens.sampler).detach()
+    return (tokens.sum(log) if config.level == "sequence" else log).exp()

@@ -22,7 +22,18 @@ def surrogate(config: Gspo, tokens: Tokens) -> Tensor:
     """(N,) token losses."""
     import torch
 
-    log = tokens.mean(tokens.now - tokens.old).detach()
+    log = mean_log(tokens)
     r = (tokens.now - tokens.now.detach() + log).clamp(max=LIMIT).exp()
     a = tokens.advantage
     return -torch.minimum(r * a, r.clamp(1 - config.low, 1 + config.high) * a)
+
+
+def mean_log(tokens: Tokens) -> Tensor:
+    """(N,) log s_i of each token's sequence, without gradient."""
+    return tokens.mean(tokens.now - tokens.old).detach()
+
+
+def clipped(config: Gspo, tokens: Tokens) -> Tensor:
+    """(N,) where the clip took the gradient away."""
+    s, a = mean_log(tokens).clamp(max=LIMIT).exp(), tokens.advantage
+    return ((a > 0) & (s > 1 + config.high)) | ((a < 0) & (s < 1 - config.low))
