@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from lsp.canonical import digest_bytes
 from lsp.errors import LanserError
@@ -94,11 +95,16 @@ class Documents:
         self._open[path] = document
         notify("textDocument/didOpen", self.item(path))
 
+    def uri(self, path: str) -> str:
+        """By which the server is told of a document."""
+        uri = self._workspace.uri(path)
+        return unquote(uri) if self._profile.plain_uris else uri
+
     def item(self, path: str) -> dict[str, object]:
         """What opens an open document."""
         document = self._open[path]
         item = {
-            "uri": self._workspace.uri(path),
+            "uri": self.uri(path),
             "languageId": self._profile.language(path),
             "version": document.version,
             "text": mask(document.text.text, self._pinned),
@@ -112,17 +118,17 @@ class Documents:
             return
         self._open[path] = document
         if self._profile.update == "reopen":
-            notify("textDocument/didClose", {"textDocument": {"uri": self._workspace.uri(path)}})
+            notify("textDocument/didClose", {"textDocument": {"uri": self.uri(path)}})
             notify("textDocument/didOpen", self.item(path))
             return
-        head = {"uri": self._workspace.uri(path), "version": document.version}
+        head = {"uri": self.uri(path), "version": document.version}
         body = [{"text": mask(document.text.text, self._pinned)}]
         notify("textDocument/didChange", {"textDocument": head, "contentChanges": body})
 
     def _close(self, path: str, notify: Notify) -> None:
         self.unreadable.discard(path)
         if self._open.pop(path, None) is not None:
-            notify("textDocument/didClose", {"textDocument": {"uri": self._workspace.uri(path)}})
+            notify("textDocument/didClose", {"textDocument": {"uri": self.uri(path)}})
 
     def _load(self, path: str) -> Document | None:
         try:

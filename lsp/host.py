@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from lsp.errors import Code, LanserError
 from lsp.positions import LSP_NAMES, Encoding
 from lsp.servers import Profile, command_of
 from lsp.wire import Client, Connect, Tap, WireClient
-from lsp.workspace import Workspace, path_to_uri
+from lsp.workspace import Workspace, path_to_uri, uri_to_path
 
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -88,6 +89,8 @@ class Host:
     """Tokens of work that the server has begun and not ended."""
     edits: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """Edits that the server asked us to apply (answers to commands); never applied on the spot."""
+    indexed: bool = False
+    """Whether the server has logged what its profile's ``ready_log`` waits for."""
     registered: set[str] = field(default_factory=set[str])
     """Methods that the server registered after ``initialize``."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -108,7 +111,8 @@ class Host:
         try:
             result = await self.client.request("initialize", self._initialize(), self.options.timeout)
             self.client.notify("initialized", {})
-            self.client.notify("workspace/didChangeConfiguration", {"settings": self._settings()})
+            if self.profile.push_settings:
+                self.client.notify("workspace/didChangeConfiguration", {"settings": self._settings()})
         except LanserError:
             await self.stop()
             raise
@@ -155,11 +159,14 @@ class Host:
             await asyncio.sleep(quiet)
 
     async def settle(self) -> None:
-        """For a server that rechecks beside the requests: until it has taken in the files that it was last told of.
+        """Until an answer would come from the whole workspace as it was last told of.
 
-        It announces the recheck and its end, then commits it and pushes the diagnostics of what is open: only that
-        push tells that an answer comes from the new state.
+        A server that logs when it has found the files is waited for once. One that rechecks beside the requests
+        announces the recheck and its end, then commits it and pushes the diagnostics of what is open: only that push
+        tells that an answer comes from the new state.
         """
+        if self.profile.ready_log and not self.indexed:
+            await self.wait(lambda: self.indexed, self.options.timeout, "log message that the files were found")
         if self.profile.ready != "recheck" or self.changed_at < 0:
             return
         mark = self.changed_at
@@ -239,10 +246,13 @@ class Host:
         if method == "textDocument/publishDiagnostics":
             self.order += 1
             push = Push(params.get("diagnostics", []), params.get("version"), self.order)
-            last = self.pushes.get(params["uri"])
+            uri = path_to_uri(uri_to_path(params["uri"]) or "") if self.profile.plain_uris else params["uri"]
+            last = self.pushes.get(uri)
             # What was found in an older version may be sent after the newer one's.
             if last is None or None in (push.version, last.version) or (push.version or 0) >= (last.version or 0):
-                self.pushes[params["uri"]] = push
+                self.pushes[uri] = push
+        elif method == "window/logMessage" and self.profile.ready_log:
+            self.indexed = self.indexed or bool(re.search(self.profile.ready_log, str(params.get("message"))))
         elif method == "$/progress":
             self._progress(str(params.get("token")), (params.get("value") or {}).get("kind"))
         self._changed.set()

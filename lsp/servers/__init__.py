@@ -79,6 +79,8 @@ class Profile:
     """How an open document gets its new text: by ``didChange``, or closed and opened again, for a server that may send
     what it found in the old text with the version of the new one.
     """
+    plain_uris: bool = False
+    """Whether documents are opened by URIs without percent-encoding, for a server that loses sight of encoded ones."""
     quiet: float = 0.0
     """For ``push``: seconds without a further push after which a round is taken to be complete, for a server that
     pushes in parts.
@@ -100,6 +102,14 @@ class Profile:
     ready: Literal["none", "recheck"] = "none"
     """How news of files is known to be taken in: the next request waits for it by itself, or a recheck is announced and
     ends, and a push of diagnostics follows.
+    """
+    ready_log: str = ""
+    """Regular expression for what the server logs once it has found the files of the workspace; nothing is asked before
+    it. Empty: it answers no request before that.
+    """
+    push_settings: bool = True
+    """Whether the settings are sent, besides being answered when it asks: one that asks by itself would read its files
+    a second time.
     """
     quirks: tuple[str, ...] = ()
     """What a reader of the bundle should know."""

@@ -24,18 +24,19 @@ A = """class Dog:
 def walk(dog: Dog) -> str:
     return dog.bark()
 """
-B = "from pkg.a import Dog, walk\n\nsound: str = walk(Dog())\n"
+B = "from pkg.a import Dog, walk\n\nsound: str = walk(Dog())\nDog().bark()\n"
 REAL = ["basedpyright", "jedi-language-server", "pyrefly", "ty"]
 CHECKERS = ["basedpyright", "pyrefly", "ty"]
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    (tmp_path / "pkg").mkdir()
-    (tmp_path / "pkg/__init__.py").write_text("")
-    (tmp_path / "pkg/a.py").write_text(A)
-    (tmp_path / "pkg/b.py").write_text(B)
-    return tmp_path
+    root = tmp_path / "a project"
+    (root / "pkg").mkdir(parents=True)
+    (root / "pkg/__init__.py").write_text("")
+    (root / "pkg/a.py").write_text(A)
+    (root / "pkg/b.py").write_text(B)
+    return root
 
 
 def test_every_profile_loads_and_the_tested_ones_are_installed() -> None:
@@ -48,6 +49,8 @@ def test_the_verbs_answer_and_see_a_new_file_a_move_and_a_deletion(project: Path
     async def run() -> dict[str, Any]:
         out: dict[str, Any] = {}
         async with Session(project, server, Options(timeout=120)) as session:
+            out["cold"] = await run_verb(session, "refs", {"selector": "py://pkg.a#Dog.bark"})
+            out["users"] = await run_verb(session, "refs", {"selector": "py://pkg.a#walk"})
             out["def"] = await run_verb(session, "def", {"selector": "pkg/b.py@L3:C14"})
             (project / "pkg/a.py").write_text("\n\n" + A)
             out["moved"] = await run_verb(session, "def", {"selector": "pkg/b.py@L3:C14"})
@@ -60,6 +63,8 @@ def test_the_verbs_answer_and_see_a_new_file_a_move_and_a_deletion(project: Path
 
     out = asyncio.run(run())
     assert all(bundle["status"] == "ok" for bundle in out.values()), [bundle["error"] for bundle in out.values()]
+    assert len(out["cold"]["facts"]["references"]) == 3
+    assert {item["uri"] for item in out["users"]["facts"]["references"]} == {"pkg/a.py", "pkg/b.py"}
     assert out["def"]["facts"]["definitions"][0]["range"][:2] == [5, 4]
     assert out["moved"]["facts"]["definitions"][0]["range"][:2] == [7, 4]
     assert {item["uri"] for item in out["refs"]["facts"]["references"]} == {"pkg/a.py", "pkg/b.py", "pkg/c.py"}
@@ -85,7 +90,7 @@ def test_diagnostics_follow_every_edit_across_files(project: Path, server: str) 
 @pytest.mark.parametrize("server", ["basedpyright", "ty"])
 def test_a_pinned_configuration_holds_against_the_workspace(project: Path, server: str) -> None:
     (project / "pkg/a.py").write_text("x: int = 'a'\n")
-    with Diagnoser(project, server=server, timeout=30) as meter:
+    with Diagnoser(project, server=server, timeout=120) as meter:
         assert meter.diagnose()["facts"]["count"] >= 1
         before = meter.diagnose()["facts"]["count"]
         (project / "pyrightconfig.json").write_text('{"typeCheckingMode": "off", "ignore": ["pkg"]}')
