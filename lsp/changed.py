@@ -20,20 +20,24 @@ from typing import Any
 from lsp import assemble
 from lsp.diagnose import Diagnostic, diagnose
 from lsp.errors import Code, LanserError
+from lsp.queries import expand
 from lsp.session import Session
 
 Key = tuple[str, str, str, str]
 
 
-async def diagnose_changed(session: Session, revision: str) -> dict[str, Any]:
-    """The bundle of ``diag`` over the files that differ from ``revision``; ``facts.new`` are the findings it did not
-    have.
+async def diagnose_changed(session: Session, revision: str, below: list[str] | None = None) -> dict[str, Any]:
+    """The bundle of ``diag`` over the files (of those in ``below``, when given) that differ from ``revision``;
+    ``facts.new`` are the findings it did not have.
     """
     began = time.monotonic()
-    asked = assemble.request("diag", None, {"changed": revision})
+    asked = assemble.request("diag", None, {"changed": revision} | ({"paths": below} if below else {}))
     try:
         session.workspace.scan()
         renamed = changed_files(session, revision)
+        if below:
+            wanted = expand(session, below)
+            renamed = {path: old for path, old in renamed.items() if path in wanted}
         paths = sorted(renamed)
         found = await diagnose(session, paths)
         before = await _before(session, revision, renamed)
@@ -80,9 +84,17 @@ def git(root: Path, *args: str) -> str:
     """Standard output of git. ``BAD_INPUT`` with git's own words when it fails."""
     done = subprocess.run(["git", "-C", str(root), *args], capture_output=True, check=False)
     if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise LanserError(Code.BAD_INPUT, f"git could not compare: {said[0] if said else 'no reason given'}")
+        raise LanserError(Code.BAD_INPUT, _why(root, done.stderr.decode("utf-8", "replace")))
     return done.stdout.decode("utf-8", "surrogateescape")
+
+
+def _why(root: Path, said: str) -> str:
+    lines = said.strip().splitlines()
+    if any("not a git repository" in line.lower() for line in lines):
+        return f"--changed compares with a git revision, and {root} is in no git repository"
+    reason = next((line for line in lines if line.startswith("fatal: ")), lines[0] if lines else "no reason given")
+    hint = "; fetch it, or name a revision that `git log` shows" if "revision" in reason else ""
+    return f"git could not compare: {reason.removeprefix('fatal: ')}{hint}"
 
 
 async def _before(session: Session, revision: str, renamed: dict[str, str]) -> list[Diagnostic]:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from lsp.errors import Code, LanserError
-from lsp.options import Common, execute, finish, guarded, leave
+from lsp.options import Common, complain, execute, finish, guarded, leave
 
 app = typer.Typer(
     name="lanser",
@@ -137,6 +137,8 @@ def symbols(
     no_daemon: NoDaemon = False,
 ) -> None:
     common = Common(as_json, workspace, server, "codepoint", None, timeout, no_daemon)
+    if not path and not query:
+        guarded(lambda: _refuse("symbols needs a file of the workspace, or --query and a part of a name"))
     _query("symbols", {"path": path} if path else {"query": query}, common)
 
 
@@ -157,7 +159,7 @@ def diag(
     from lsp.gate import diagnostics
 
     common = Common(as_json or form == "json", workspace, server, "codepoint", trace_file, timeout, no_daemon)
-    args = {"changed": changed} if changed else {"paths": paths or []}
+    args = {"paths": paths or []} | ({"changed": changed} if changed else {})
     diagnostics(args, common, fail_on, form)
 
 
@@ -336,7 +338,9 @@ def _daemon(cmd: str, workspace: str, server: str, timeout: float) -> None:
 
     reply = guarded(lambda: ask(socket_path(workspace, server, timeout), {"cmd": cmd}, timeout))
     if reply is None:
-        print("no daemon runs for this workspace, server and timeout", file=sys.stderr)
+        complain(
+            Code.NOT_FOUND.label, "no daemon runs for this workspace, server and timeout; `lanser daemon start` does"
+        )
         raise typer.Exit(Code.NOT_FOUND.exit_code)
     print(json.dumps(reply))
 

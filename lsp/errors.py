@@ -63,3 +63,10 @@ class LanserError(Exception):
         self.code = code
         self.message = message
         self.evidence = evidence or {}
+
+
+def reason(error: Exception) -> str:
+    """Why something could not be read, in words for a user."""
+    if isinstance(error, UnicodeError):
+        return "it is not UTF-8 text"
+    return getattr(error, "strerror", None) or str(error)

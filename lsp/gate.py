@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lsp.errors import Code, LanserError
+from lsp.errors import Code, LanserError, reason
 from lsp.options import Common, execute, finish, guarded, leave
 from lsp.process_reward import State, Weights, observe, pr_v1, pr_v2
 
@@ -96,7 +96,7 @@ def _payloads(path: Path | None, *, whole: bool) -> list[str]:
     try:
         text = sys.stdin.read() if path is None else path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise LanserError(Code.BAD_INPUT, f"cannot read {path}: {error}") from None
+        raise LanserError(Code.BAD_INPUT, f"cannot read {path}: {reason(error)}") from None
     if whole and text.lstrip().startswith("{\n"):
         return [text]
     return [line for line in text.splitlines() if line.strip()]

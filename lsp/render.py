@@ -12,6 +12,13 @@ from typing import Any
 from lsp.text import decode
 
 Bundle = Mapping[str, Any]
+REFUSALS = {
+    "jail": "outside the workspace",
+    "filters": "a path is denied",
+    "unambiguous": "the selector is not exact",
+    "clean": "uncommitted changes (--allow-dirty)",
+}
+"""Safety checks that failed, in words."""
 
 
 def show(bundle: Bundle) -> None:
@@ -21,7 +28,8 @@ def show(bundle: Bundle) -> None:
 
         draw(bundle)
     else:
-        print("\n".join(plain(bundle)))
+        for line in plain(bundle):
+            print(line)
 
 
 def plain(bundle: Bundle) -> Iterable[str]:
@@ -46,6 +54,7 @@ def plain(bundle: Bundle) -> Iterable[str]:
         yield f"{place(item)}  {item['name']}"
     for item in facts.get("actions") or []:
         yield f"{item['kind'] or 'action'}  {item['title']}"
+    yield from nothing(facts)
     if "diagnostics" in facts:
         yield from _diagnostics(facts)
 
@@ -57,6 +66,18 @@ def more(bundle: Bundle) -> Iterable[str]:
         yield f"the first of {bundle['facts']['total']}; go on with --cursor {cursor}"
 
 
+def nothing(facts: Mapping[str, Any]) -> Iterable[str]:
+    """What is said of a list without an entry."""
+    for key, said in (("symbols", "no symbols"), ("actions", "no code actions there")):
+        if facts.get(key) == []:
+            yield said
+
+
+def counted(number: int, thing: str) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def shown(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The diagnostics that people want to see: not suppressed, no hints; the new ones when a revision was compared."""
     new = facts.get("new")
@@ -66,23 +87,30 @@ def shown(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def tally(facts: Mapping[str, Any]) -> Iterable[str]:
     """What a list of diagnostics comes to."""
-    counts = facts["counts"]
-    total = f"{counts['error']} errors, {counts['warning']} warnings in {facts['targets']['count']} files"
-    yield total + (f" ({facts['suppressed']} suppressed)" if facts["suppressed"] else "")
+    targets = facts["targets"]
+    yield from (f"{path}: cannot be read as text: it was not checked" for path in targets["unreadable"])
+    files = counted(targets["count"] - len(targets["unreadable"]), "file")
+    yield f"{_severities(facts['counts'])} in {files}" + (
+        f" ({facts['suppressed']} suppressed)" if facts["suppressed"] else ""
+    )
     if facts.get("new") is not None:
         new = Counter(item["severity"] for item in facts["new"] if not item["suppressed"])
-        yield f"new against {facts['base']}: {new['error']} errors, {new['warning']} warnings"
+        yield f"new against {facts['base']}: {_severities(new)}"
+
+
+def _severities(counts: Mapping[str, int]) -> str:
+    return f"{counted(counts['error'], 'error')}, {counted(counts['warning'], 'warning')}"
 
 
 def outcome(edits: Mapping[str, Any]) -> str:
     """What became of a mutation."""
-    files = len(edits["workspaceEdit"].get("changes", {}))
-    failed = [name for name, passed in edits["checks"].items() if not passed]
+    files = counted(len(edits["workspaceEdit"].get("changes", {})), "file")
+    failed = [REFUSALS.get(str(name), str(name)) for name, passed in edits["checks"].items() if not passed]
     if edits["applied"]:
-        return f"written: {files} files"
+        return f"written: {files}"
     if failed:
-        return f"preview of {files} files; --apply would be refused by: {', '.join(failed)}"
-    return f"preview of {files} files; --apply writes them"
+        return f"preview of {files}; --apply would be refused: {', '.join(failed)}"
+    return f"preview of {files}; --apply writes"
 
 
 def source(root: Path, uri: str) -> list[str]:

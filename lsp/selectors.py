@@ -38,6 +38,8 @@ EXAMPLES = 'FILE@L1:C1, FILE@R(1,1->1,5), py://module#name, ast://[module=m]/[de
 """One of each kind, for messages."""
 _CURSOR = re.compile(r"(?s)(.+)@L(\d+):C(\d+)")
 _RANGE = re.compile(r"(?s)(.+)@R\((\d+),(\d+)->(\d+),(\d+)\)")
+_COMPILER = re.compile(r"(?s)(.+?):(\d+)(?::(\d+))?:?")
+"""A place as compilers, and lanser itself, print it."""
 _SYMBOL = re.compile(r"py://([^#?]+)#([^:?#]+)(?::([a-z]+))?(?:\?overload=(\d+))?")
 _AST = re.compile(r"ast://(\[[^\]]*\](?:/\[[^\]]*\])*)(?:/name\[(\d+)\])?")
 _STEP = re.compile(r"\[([a-z]+)=([^\]]+)\]")
@@ -134,6 +136,8 @@ def parse(text: str, indexing: Encoding = "codepoint") -> Spec:
         if end < start:
             raise _bad(text, "a range ends after it starts")
         return RangeSpec(_parse_path(match[1], text), start, end, indexing)
+    if match := _COMPILER.fullmatch(text):
+        raise _bad(text, f"write {_encode(match[1])}@L{match[2]}:C{match[3] or 1}")
     raise _bad(text, f"expected one of {EXAMPLES}")
 
 

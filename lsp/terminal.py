@@ -15,7 +15,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from lsp.render import more, outcome, place, shown, source, tally
+from lsp.render import more, nothing, outcome, place, shown, source, tally
 
 AROUND = 2
 """Lines shown above and below a place."""
@@ -54,6 +54,7 @@ def parts(bundle: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield Text(facts["anchor"], style="dim")
     if facts.get("symbols"):
         yield _grouped(facts["symbols"], lambda item: (Text(item["name"]),))
+    yield from map(Text, nothing(facts))
     for item in facts.get("actions") or []:
         yield Text.assemble((item["kind"] or "action", "cyan"), f"  {item['title']}")
     if "diagnostics" in facts:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lsp import servers
-from lsp.errors import Code, LanserError
+from lsp.errors import Code, LanserError, reason
 from lsp.host import Options
 from lsp.session import Session
 from lsp.verbs import call
@@ -86,7 +86,7 @@ def read(path: Path) -> list[Trace]:
             elif meta is not None:
                 out.append(Trace(meta, frames, item["bundle"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LanserError(Code.BAD_INPUT, f"{path} is not a trace: {error}") from None
+        raise LanserError(Code.BAD_INPUT, f"{path} is not a trace: {reason(error)}") from None
     if not out:
         raise LanserError(Code.BAD_INPUT, f"{path} holds no finished command")
     return out

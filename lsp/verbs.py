@@ -29,7 +29,7 @@ async def call(session: Session, cmd: str, args: Mapping[str, Any]) -> dict[str,
         if cmd == "diag" and args.get("changed") is not None:
             from lsp.changed import diagnose_changed
 
-            return await diagnose_changed(session, args["changed"])
+            return await diagnose_changed(session, args["changed"], args.get("paths"))
         return await run_verb(session, cmd, args)
     except LanserError as error:
         failure = error

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 
 from lsp.bundle import verify
 
+DOCS = Path(__file__).parents[2] / "docs" / "lanser.md"
 ENV = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
 
 
@@ -27,7 +30,7 @@ def lanser(root: Path, *args: str, given: str | None = None) -> subprocess.Compl
     }
     command = [sys.executable, "-m", "lsp.cli", *args]
     return subprocess.run(
-        command, cwd=root, env=env, input=given, capture_output=True, text=True, check=False, timeout=120
+        command, cwd=root, env=env, input=given, capture_output=True, text=True, check=False, timeout=240
     )
 
 
@@ -121,13 +124,73 @@ def test_a_ci_job_fails_on_new_errors_only_and_gets_sarif(project: Path) -> None
     (project / "c.py").write_text("fresh: int = 'x'\n")
     done = lanser(project, *gate, "--format", "sarif")
     assert done.returncode == 1
-    log: dict[str, Any] = json.loads(done.stdout)
-    found = [item["locations"][0]["physicalLocation"] for item in log["runs"][0]["results"] if item["level"] == "error"]
+    results = checked(json.loads(done.stdout))[0]["results"]
+    found = [item["locations"][0]["physicalLocation"] for item in results if item["level"] == "error"]
     assert sorted(item["artifactLocation"]["uri"] for item in found) == ["b.py", "c.py"]
     assert found[0]["region"]["startLine"] == 3
     assert lanser(project, "diag", "--fail-on", "new-errors").returncode == 79
+    assert lanser(project, *gate, "a.py").returncode == 0
     # Without a revision the last commit is meant.
     assert lanser(project, "diag", "--changed", "--fail-on", "new-errors", "--server", "ty").returncode == 1
+
+
+def recipe(base: str) -> str:
+    """The command of the CI job in docs/lanser.md, against ``base``."""
+    text = DOCS.read_text("utf-8")
+    found = re.search(r"- run: >\n((?: +[^\n]+\n)+?) +- uses", text)
+    assert found is not None
+    return " ".join(found[1].split()).replace("origin/${{ github.base_ref }}", base)
+
+
+def test_the_documented_ci_job_reports_what_a_branch_adds_and_says_how_it_ended(project: Path) -> None:
+    def shell(command: str) -> int:
+        env = {**os.environ, **ENV, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        return subprocess.run(["bash", "-ec", command], cwd=project, env=env, check=False, timeout=240).returncode
+
+    assert shell("git branch base && git checkout -qb work") == 0
+    (project / "b c.py").write_text("from a import walk\n\nwalk('x')\nwalk('x')\n")
+    (project / "binary.py").write_bytes(bytes(range(256)))
+    assert shell("git add -A && git commit -qm more") == 0
+    assert shell(recipe("base")) == 1
+    (run,) = checked(json.loads((project / "lanser.sarif").read_text()))
+    assert run["tool"]["driver"]["name"] == "basedpyright"
+    assert [item["ruleId"] for item in run["results"]] == ["reportArgumentType"] * 2
+    assert len({item["partialFingerprints"]["lanser/v1"] for item in run["results"]}) == 2
+    place = run["results"][0]["locations"][0]["physicalLocation"]
+    assert place["artifactLocation"]["uri"] == "b%20c.py" and place["region"]["startLine"] == 3
+    said = run["invocations"][0]["toolExecutionNotifications"]
+    assert [note["message"]["text"] for note in said] == ["binary.py cannot be read as text: it was not checked"]
+    assert shell("git rm -q 'b c.py' && git commit -qm less") == 0
+    assert shell(recipe("base")) == 0
+    assert checked(json.loads((project / "lanser.sarif").read_text()))[0]["results"] == []
+
+
+def checked(log: dict[str, Any]) -> list[dict[str, Any]]:
+    """The runs of a SARIF log that has what 2.1.0 and code scanning ask for."""
+    assert log["version"] == "2.1.0" and log["$schema"].endswith("sarif-2.1.0.json")
+    for run in log["runs"]:
+        rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+        assert run["tool"]["driver"]["name"] and len(set(rules)) == len(rules)
+        for item in run["results"]:
+            assert rules[item["ruleIndex"]] == item["ruleId"] and item["message"]["text"]
+            assert item["level"] in ("error", "warning", "note") and item["partialFingerprints"]
+            (where,) = (place["physicalLocation"] for place in item["locations"])
+            assert not where["artifactLocation"]["uri"].startswith(("/", "file:"))
+            assert min(where["region"].values()) >= 1
+    return log["runs"]
+
+
+def test_what_cannot_be_read_or_is_not_there_is_said(project: Path) -> None:
+    (project / "binary.py").write_bytes(bytes(range(256)))
+    shown = lanser(project, "diag", "binary.py", "--server", "ty").stdout
+    assert shown == "binary.py: cannot be read as text: it was not checked\n0 errors, 0 warnings in 0 files\n"
+    assert "@L3:C14" in lanser(project, "def", "b.py:3:14").stderr
+    assert lanser(project, "symbols", "-q", "zzz", "--server", "ty").stdout == "no symbols\n"
+    for args in (["diag", "--changed", "nope", "--server", "ty"], ["symbols"], ["trace", "list", "nope"]):
+        done = lanser(project, *args)
+        assert done.returncode == 79 and len(done.stderr.splitlines()) == 1 and "Errno" not in done.stderr
+    shutil.rmtree(project / ".git")
+    assert "in no git repository" in lanser(project, "diag", "--changed", "--server", "ty").stderr
 
 
 def test_an_applied_rename_is_written_and_an_unclean_tree_refuses_it(project: Path) -> None:
