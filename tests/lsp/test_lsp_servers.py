@@ -79,7 +79,7 @@ def test_diagnostics_follow_every_edit_across_files(project: Path, server: str) 
         async with Session(project, server, Options(timeout=120)) as session:
             for result in ("str", "int", "str", "int"):
                 (project / "pkg/a.py").write_text(
-                    f"class Dog: ...\n\n\ndef walk(dog: Dog) -> {result}:\n    return {result}()\n"
+                    f"class Dog:\n    def bark(self): ...\n\n\ndef walk(dog: Dog) -> {result}:\n    return {result}()\n"
                 )
                 counts.append((await diagnose(session, ["pkg/b.py"]))["counts"]["error"])
         return counts
