@@ -135,6 +135,7 @@ class TransformersLearner:
         with self.model.lock:
             load(self, folder)
         self.average = average.load(folder, self.masters)
+        self.reference = self._parked(self.reference)
 
     def state(self) -> Iterator[tuple[str, Tensor]]:
         """The network's whole state; every rank must ask for all of it, if weights are shared out."""
@@ -150,10 +151,14 @@ class TransformersLearner:
         self.stage = stage
         self.optimiser = self._optimiser()
         if stage == "policy" and self.loss.kl:
-            away = "cpu" if self.loss.kl.offload else None
-            self.reference = {name: p.detach().to(away or p.device, copy=True) for name, p in self.parameters.items()}
+            self.reference = self._parked({name: p.detach().clone() for name, p in self.parameters.items()})
         if stage == "policy" and self.optim.ema is not None:
             self.average = average.start(self.masters)
+
+    def _parked(self, reference: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Where the reference waits for its use."""
+        away = self.loss.kl is not None and self.loss.kl.offload
+        return {name: value.cpu() for name, value in reference.items()} if away else reference
 
     def _optimiser(self) -> Any:
         import torch
