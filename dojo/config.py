@@ -151,21 +151,24 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"{path}: {explain(error)}") from None
 
 
-def explain(error: ValidationError) -> str:
-    """The first problem of a validation as one sentence, with the nearest valid key where one was misspelt."""
+def explain(error: ValidationError, model: type[BaseModel] = Config) -> str:
+    """The first problem of a validation as one sentence, with the nearest valid key of ``model`` where one was
+    misspelt."""
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] != "extra_forbidden":
         return f"{where}: ".removeprefix(": ") + first["msg"].removeprefix("Value error, ") + more
-    return f"unknown key '{where}'{_nearest(where)}{more}"
+    return f"unknown key '{where}'{_nearest(where, model)}{more}"
 
 
-def _nearest(key: str) -> str:
-    keys = list(dict.fromkeys(_keys(Config.model_json_schema())))
+def _nearest(key: str, model: type[BaseModel]) -> str:
+    keys = list(dict.fromkeys(_keys(model.model_json_schema())))
     last = {name.rsplit(".", 1)[-1]: name for name in reversed(keys)}
-    close = difflib.get_close_matches(key, keys, n=1, cutoff=0.6)
-    close = close or [last[name] for name in difflib.get_close_matches(key.rsplit(".", 1)[-1], last, n=1, cutoff=0.6)]
+    tail = key.rsplit(".", 1)[-1]
+    misplaced = [last[tail]] if "." in key and tail in last else []
+    close = misplaced or difflib.get_close_matches(key, keys, n=1, cutoff=0.6)
+    close = close or [last[name] for name in difflib.get_close_matches(tail, last, n=1, cutoff=0.6)]
     return f"; did you mean '{close[0]}'?" if close else "; 'dojo train CONFIG --dry-run' prints every valid key"
 
 
@@ -173,7 +176,8 @@ def _keys(schema: dict[str, Any], prefix: str = "", root: dict[str, Any] | None 
     root = root or schema
     if ref := schema.get("$ref"):
         yield from _keys(root["$defs"][ref.rsplit("/", 1)[-1]], prefix, root)
-    for branch in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
+    items = [schema["items"]] if "items" in schema else []
+    for branch in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ()), *items):
         yield from _keys(branch, prefix, root)
     for name, child in schema.get("properties", {}).items():
         yield prefix + name

@@ -130,7 +130,7 @@ def reward_config(path: Path) -> RewardConfig:
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not valid TOML: {error}") from None
     except ValidationError as error:
-        raise UserError(f"{path}: {explain(error)}") from None
+        raise UserError(f"{path}: {explain(error, RewardConfig)}") from None
 
 
 def view(run: Path, key: str | None, limit: int) -> None:
@@ -217,7 +217,7 @@ def tasks_make(out: Path, packages: Sequence[str]) -> None:
 
 def score(matrix: Path, rewards: Path, as_json: bool) -> None:
     """Score a group given as plain data."""
-    from rewards.matrix import score_matrix
+    from rewards.matrix import Matrix, score_matrix
 
     try:
         data = json.loads(matrix.read_text())
@@ -228,7 +228,7 @@ def score(matrix: Path, rewards: Path, as_json: bool) -> None:
     try:
         result = score_matrix(data, Recipe(reward_config(rewards)))
     except ValidationError as error:
-        raise UserError(f"{matrix}: {explain(error)}") from None
+        raise UserError(f"{matrix}: {explain(error, Matrix)}") from None
     print(json.dumps(result.data) if as_json else result.text)
 
 

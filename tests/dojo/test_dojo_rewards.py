@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from dojo import build
 from dojo.config import Config, load
+from dojo.errors import UserError
+from dojo.verbs import reward_config
 from rewards.errors import RewardError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -45,3 +48,16 @@ def test_a_run_that_could_not_be_scored_is_refused_before_it_starts(
 ) -> None:
     with pytest.raises(RewardError, match=says):
         build.recipe(config(recipe, *overrides), [])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("normalizer = 1", "unknown key 'normalizer'; did you mean 'normaliser'?"),
+        ('[[turns]]\n[turns.source]\nkind = "pr_v2"\ngamma = 0.9', "did you mean 'turns.credit.gamma'?"),
+    ],
+)
+def test_an_unknown_key_of_a_recipe_names_the_nearest_one_of_recipes(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "own.toml").write_text(f'name = "own"\n{text}\n')
+    with pytest.raises(UserError, match=re.escape(says)):
+        reward_config(tmp_path / "own.toml")
