@@ -90,9 +90,9 @@ def tally(facts: Mapping[str, Any]) -> Iterable[str]:
     targets = facts["targets"]
     yield from (f"{path}: cannot be read as text: it was not checked" for path in targets["unreadable"])
     files = counted(targets["count"] - len(targets["unreadable"]), "file")
-    yield f"{_severities(facts['counts'])} in {files}" + (
-        f" ({facts['suppressed']} suppressed)" if facts["suppressed"] else ""
-    )
+    counts = Counter(item["severity"] for item in facts["diagnostics"] if not item["suppressed"])
+    more = f" (and {facts['suppressed']} suppressed)" if facts["suppressed"] else ""
+    yield f"{_severities(counts)} in {files}{more}"
     if facts.get("new") is not None:
         new = Counter(item["severity"] for item in facts["new"] if not item["suppressed"])
         yield f"new against {facts['base']}: {_severities(new)}"
