@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -359,6 +360,8 @@ def with_revision(args: Sequence[str]) -> list[str]:
 
 def main() -> None:
     """Entry point: wrong usage exits 79, so that a script can tell it from a selector that does not parse (2)."""
+    # A time limit of a job ends us by SIGTERM: the server is stopped and its folder removed then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         status = app(with_revision(sys.argv[1:]), standalone_mode=False)
     except typer.Exit as end:
