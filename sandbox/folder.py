@@ -50,7 +50,7 @@ class Folders:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
-                env={"LANG": "C.UTF-8", "PATH": SYSTEM_PATH},
+                env={"LANG": "C.UTF-8", "PATH": SYSTEM_PATH, "TMPDIR": str(folder / "tmp")},
                 start_new_session=True,
             )
         except OSError as error:
@@ -92,7 +92,8 @@ def _fill(folder: Path, spec: Spec) -> None:
 
 def _walls(folder: Path, box: Path, site: str) -> dict[str, list[str]]:
     devices = [f"/dev/{name}" for name in jail.DEVICES]
-    return {"readable": [*READABLE, str(box), site, sys.base_prefix], "writable": [str(folder), *devices]}
+    server = str(Path(sys.prefix, "bin", "ty").resolve())
+    return {"readable": [*READABLE, str(box), site, sys.base_prefix, server], "writable": [str(folder), *devices]}
 
 
 BUBBLEWRAP = [

@@ -13,7 +13,7 @@ import stat
 import struct
 from typing import NoReturn
 
-from sandbox import server
+from sandbox import seccomp, server
 from sandbox.jail import PR_SET_NO_NEW_PRIVS, libc
 
 CREATE, ADD_RULE, RESTRICT = 444, 445, 446
@@ -66,4 +66,6 @@ def main(argument: str) -> NoReturn:
     arguments = json.loads(argument)
     if walls := arguments["walls"]:
         confine(walls["readable"], walls["writable"])
+        # Landlock does not keep anybody from a daemon's socket that the user may speak to.
+        seccomp.confine(local_sockets=False)
     server.main([json.dumps(arguments["settings"])])

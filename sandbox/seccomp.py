@@ -28,6 +28,7 @@ NUMBER, ARCHITECTURE, ARGUMENT = 0, 4, 16
 X32 = 0x40000000
 NAMESPACES = 0x7E020000
 """Every ``CLONE_NEW*`` flag of ``clone``."""
+AF_UNIX = 1
 ATTACH, SEIZE = 16, 0x4206
 """Requests of ``ptrace`` that take hold of another process; a debugger's own child asks for itself."""
 NEWER = dict(io_uring_setup=425, io_uring_enter=426, io_uring_register=427, open_tree=428, move_mount=429, fsopen=430,
@@ -42,6 +43,7 @@ class Machine(NamedTuple):
     seccomp: int
     clone: int
     ptrace: int
+    socket: int
     denied: dict[str, int]
 
 
@@ -59,12 +61,12 @@ ARM = dict(mount=40, umount2=39, pivot_root=41, chroot=51, swapon=224, swapoff=2
            userfaultfd=282)  # fmt: skip
 CLONE3 = 435
 MACHINES = {
-    "x86_64": Machine(0xC000003E, 317, 56, 101, X86 | NEWER),
-    "aarch64": Machine(0xC00000B7, 277, 220, 117, ARM | NEWER),
+    "x86_64": Machine(0xC000003E, 317, 56, 101, 41, X86 | NEWER),
+    "aarch64": Machine(0xC00000B7, 277, 220, 117, 198, ARM | NEWER),
 }
 
 
-def program(machine: Machine) -> list[tuple[int, int, int, int]]:
+def program(machine: Machine, *, local_sockets: bool = True) -> list[tuple[int, int, int, int]]:
     """The filter: (operation, jump if true, jump if false, value) of each instruction (pure)."""
     refuse, absent = (RETURN, 0, 0, ERRNO | errno.EPERM), (RETURN, 0, 0, ERRNO | errno.ENOSYS)
     steps = [(LOAD, 0, 0, ARCHITECTURE), (EQUAL, 1, 0, machine.architecture), refuse, (LOAD, 0, 0, NUMBER)]
@@ -74,16 +76,21 @@ def program(machine: Machine) -> list[tuple[int, int, int, int]]:
     allow = (RETURN, 0, 0, ALLOW)
     steps += [(EQUAL, 0, 4, machine.clone), (LOAD, 0, 0, ARGUMENT), (ANY_BIT, 0, 1, NAMESPACES), refuse, allow]
     steps += [(EQUAL, 0, 5, machine.ptrace), (LOAD, 0, 0, ARGUMENT), (EQUAL, 1, 0, ATTACH), (EQUAL, 0, 1, SEIZE)]
-    return [*steps, refuse, allow, allow]
+    steps += [refuse, allow]
+    if not local_sockets:
+        steps += [(EQUAL, 0, 3, machine.socket), (LOAD, 0, 0, ARGUMENT), (EQUAL, 0, 1, AF_UNIX), refuse]
+    return [*steps, allow]
 
 
-def confine() -> bool:
-    """Refuse the calls from now on. ``False`` where this machine's numbers are not known or the kernel has no filters:
-    what a sandbox then protects from is found by trying (:mod:`sandbox.selfcheck`)."""
+def confine(*, local_sockets: bool = True) -> bool:
+    """Refuse the calls from now on, and Unix sockets but pairs where ``local_sockets`` is false.
+
+    ``False`` where this machine's numbers are not known or the kernel has no filters: what a sandbox then protects from
+    is found by trying (:mod:`sandbox.selfcheck`)."""
     machine = MACHINES.get(platform.machine())
     if machine is None:
         return False
-    steps = program(machine)
+    steps = program(machine, local_sockets=local_sockets)
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
     filter_ = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(code))
     libc = ctypes.CDLL(None, use_errno=True)
