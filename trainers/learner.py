@@ -60,22 +60,12 @@ class TransformersLearner:
     ) -> None:
         """``temperature`` is the sampler's: log-probabilities are taken at it. ``shared`` is the device on which the
         weights are shared out over the ranks (:mod:`trainers.sharded`)."""
-        import torch
-
         self.ranks: Ranks = ranks or Alone()
-
         self.threads = threads
         self.model, self.optim, self.loss, self.sft = model, optim, loss, sft
         self.temperature = temperature
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            self.parameters = trainable(model.net, optim)
-        if optim.checkpointing:
-            recompute.install(model.net)
         self.shared = shared is not None
-        if shared is not None:
-            shard(model.net, shared)
-            self.parameters = {name: p for name, p in model.net.named_parameters() if p.requires_grad}
+        self.parameters = _learning(model.net, optim, shared)
         self.masters = masters(self.parameters)
         """What the optimiser steps, by the name of the weight."""
         self.imitated = 0
@@ -316,3 +306,18 @@ class TransformersLearner:
             self.model.version += 1
         self._clear()
         return norm
+
+
+def _learning(net: Any, optim: OptimConfig, shared: str | None) -> dict[str, Any]:
+    """Parameters that learn, by name; prepares the network for it."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        found = trainable(net, optim)
+    if optim.checkpointing:
+        recompute.install(net)
+    if shared is None:
+        return found
+    shard(net, shared)
+    return {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}
