@@ -163,7 +163,8 @@ class Session:
 
     def _recover(self) -> None:
         """Take back what a transaction that was killed left half done."""
-        if any((self.workspace.root / name).exists() for name in (JOURNAL, JOURNAL + SUFFIX)):
+        root = self.workspace.root
+        if any(os.path.exists(f"{root}/{name}") for name in (JOURNAL, JOURNAL + SUFFIX)):  # noqa: PTH110
             from lsp.transaction import recover
 
             recover(self.workspace)

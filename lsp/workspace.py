@@ -7,32 +7,27 @@ Invariants:
   clock's granularity (git calls such entries racy).
 * Only regular files below the root count; a symbolic link to a folder is not entered, one that leads outside is not
   read.
-* What ``.gitignore`` leaves out is not indexed, nor is anything in :data:`lsp.ignore.NEVER`.
+* What ``.gitignore`` leaves out is not indexed, nor is anything in :data:`lsp.ignore.NEVER` (:mod:`lsp.folders` finds
+  the files).
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from lsp.errors import Code, LanserError
-from lsp.ignore import NEVER, NO_RULES, Rules, read_rules
+from lsp.folders import Folders, Signature, signed, young
 
-RACY_NS = 50_000_000
-"""A time stamp younger than this at the scan is not trusted: twelve ticks of a 250 Hz clock."""
 SUFFIX = ".lanser-tmp"
 """Ends the name of a file that a transaction is writing."""
 JOURNAL = ".lanser-journal"
 """What a transaction under way, or one that was killed, has at the root."""
-
-Signature = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -66,43 +61,40 @@ class Workspace:
     config_files: frozenset[str] = frozenset()
     """Names of files that configure the server, wherever they lie."""
     entries: dict[str, Entry] = field(default_factory=dict[str, Entry])
-    _rules: dict[str, tuple[Signature | None, Rules, Rules]] = field(default_factory=dict[str, Any])
-    """By folder: signature of its ``.gitignore`` (``None`` while that is too young to be trusted), the rules above it,
-    and all that hold there.
-    """
+    """What was there at the last scan; another dict only when something differs, never changed in place."""
 
     def __post_init__(self) -> None:
         self.root = Path(os.path.realpath(self.root))
         if not self.root.is_dir():
             raise LanserError(Code.BAD_INPUT, f"the workspace {self.root} is not a folder; name one with --workspace")
+        self._folders = Folders(self.root, lambda name: name.endswith(self.suffixes) or name in self.config_files)
+        self._names: _Names | None = None
 
     def scan(self) -> None:
         """Bring :attr:`entries` up to the disk."""
         now = time.time_ns()
         fresh: dict[str, Entry] = {}
-        for path, full, info in self._walk(now):
+        for path, full, info in self._folders.files(now):
             entry = _entry(full, info, self.entries.get(path), now)
             if entry is not None:
                 fresh[path] = entry
-        self.entries = fresh
+        if fresh != self.entries:
+            self.entries = fresh
 
     def sources(self) -> list[str]:
         """Relative paths of the source files, sorted."""
-        return sorted(path for path in self.entries if path.endswith(self.suffixes))
+        return list(self._named().sources)
 
     def configs(self) -> dict[str, str]:
         """Relative path to digest of the configuration files."""
-        return {path: entry.digest for path, entry in sorted(self.entries.items()) if self.is_config(path)}
+        return dict(self._named().configs)
 
     def is_config(self, path: str) -> bool:
         return path.rpartition("/")[2] in self.config_files
 
     def digest(self) -> str:
         """Name of the whole content: SHA-256 over sorted paths and digests."""
-        whole = hashlib.sha256()
-        for path in sorted(self.entries):
-            whole.update(f"{path}\0{self.entries[path].digest}\n".encode("utf-8", "surrogateescape"))
-        return f"sha256:{whole.hexdigest()}"
+        return self._named().digest
 
     def uri(self, path: str) -> str:
         return path_to_uri(f"{self.root}/{path}")
@@ -125,53 +117,23 @@ class Workspace:
         except OSError as error:
             raise LanserError(Code.NOT_FOUND, f"cannot read {path}: {error.strerror}") from error
 
-    def _walk(self, now: int) -> Iterator[tuple[str, str, os.stat_result]]:
-        stack = [("", str(self.root), NO_RULES)]
-        while stack:
-            base, folder, rules = stack.pop()
-            try:
-                with os.scandir(folder) as found:
-                    items = list(found)
-            except OSError:
-                continue
-            rules = self._ignoring(base, items, rules, now)
-            for item in items:
-                name = item.name
-                path = f"{base}/{name}" if base else name
-                if item.is_dir(follow_symlinks=False):
-                    if name not in NEVER and not rules.ignore(path, folder=True):
-                        stack.append((path, item.path, rules))
-                elif (name.endswith(self.suffixes) or name in self.config_files) and not rules.ignore(path, False):
-                    info = self._stat(item)
-                    if info is not None:
-                        yield path, item.path, info
-
-    def _ignoring(self, base: str, items: list[os.DirEntry[str]], above: Rules, now: int) -> Rules:
-        """The rules of a folder: those above it with its own, which are read again only when the file changed."""
-        file = next((item for item in items if item.name == ".gitignore"), None)
-        info = self._stat(file) if file is not None else None
-        if file is None or info is None:
-            return above
-        known = self._rules.get(base)
-        if known is not None and known[1] is above and known[0] == _signature(info):
-            return known[2]
-        made = Rules(above.rules + read_rules(file.path, base))
-        self._rules[base] = (None if _young(info, now) else _signature(info), above, made)
-        return made
-
-    def _stat(self, item: os.DirEntry[str]) -> os.stat_result | None:
-        try:
-            if item.is_symlink() and not inside(self.root, os.path.realpath(item.path)):
-                return None
-            info = item.stat()
-        except OSError:
-            return None
-        return info if stat.S_ISREG(info.st_mode) else None
+    def _named(self) -> _Names:
+        """What follows from :attr:`entries`, made once for each state of them."""
+        if self._names is None or self._names.entries is not self.entries:
+            configs = {path: entry.digest for path, entry in sorted(self.entries.items()) if self.is_config(path)}
+            sources = tuple(sorted(path for path in self.entries if path.endswith(self.suffixes)))
+            self._names = _Names(self.entries, sources, configs, _digest(self.entries))
+        return self._names
 
 
-def inside(root: str | os.PathLike[str], path: str) -> bool:
-    """Whether ``path`` (already resolved) is ``root`` or below it."""
-    return os.path.commonpath([root, path]) == os.fspath(root)
+@dataclass(frozen=True)
+class _Names:
+    """What is asked of one state of the entries again and again."""
+
+    entries: Mapping[str, Entry]
+    sources: tuple[str, ...]
+    configs: Mapping[str, str]
+    digest: str
 
 
 def path_to_uri(path: str) -> str:
@@ -189,16 +151,15 @@ def target_digest(paths: Iterable[str]) -> str:
     return f"sha256:{hashlib.sha256(chr(10).join(sorted(paths)).encode('utf-8', 'surrogateescape')).hexdigest()}"
 
 
-def _signature(info: os.stat_result) -> Signature:
-    return (info.st_mtime_ns, info.st_ctime_ns, info.st_size, info.st_ino, info.st_dev)
-
-
-def _young(info: os.stat_result, now: int) -> bool:
-    return max(info.st_mtime_ns, info.st_ctime_ns) > now - RACY_NS
+def _digest(entries: Mapping[str, Entry]) -> str:
+    whole = hashlib.sha256()
+    for path in sorted(entries):
+        whole.update(f"{path}\0{entries[path].digest}\n".encode("utf-8", "surrogateescape"))
+    return f"sha256:{whole.hexdigest()}"
 
 
 def _entry(full: str, info: os.stat_result, old: Entry | None, now: int) -> Entry | None:
-    signature = _signature(info)
+    signature = signed(info)
     if old is not None and old.signature == signature and not old.racy:
         return old
     try:
@@ -206,7 +167,7 @@ def _entry(full: str, info: os.stat_result, old: Entry | None, now: int) -> Entr
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
-    return Entry(signature, f"sha256:{digest}", _young(info, now))
+    return Entry(signature, f"sha256:{digest}", young(info, now))
 
 
 def compare(old: Mapping[str, str], new: Mapping[str, str]) -> Changes:
