@@ -1,12 +1,11 @@
 """The ``lanser`` command: selectors in, facts out.
 
-Light to start: neither pygls nor pydantic is imported until a command needs it. Invariants: with ``--json`` stdout
-holds one bundle and nothing else; the exit status is the bundle's code; a user never sees a traceback.
+Light to start: neither asyncio nor pygls nor pydantic is imported until a command needs it. Invariants: with ``--json``
+stdout holds one bundle and nothing else; the exit status is the bundle's code; a user never sees a traceback.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 import sys
@@ -244,6 +243,8 @@ def reward(
     help="Answer JSONL requests from stdin, one bundle a line, over one warm server.",
 )
 def batch(workspace: Workspace = ".", server: Server = DEFAULT_SERVER, timeout: Timeout = 30.0) -> None:
+    import asyncio
+
     from lsp.options import run_batch
 
     guarded(lambda: asyncio.run(run_batch(workspace, server, timeout)))
@@ -254,6 +255,8 @@ def batch(workspace: Workspace = ".", server: Server = DEFAULT_SERVER, timeout: 
     help="Each supported server: found or not, version, what it offers, measured cold start.",
 )
 def doctor(as_json: Json = False) -> None:
+    import asyncio
+
     from lsp.doctor import examine_all, lines
 
     rows = guarded(lambda: asyncio.run(examine_all()))
@@ -282,6 +285,8 @@ def trace_show(path: Path, number: Annotated[int, typer.Argument(help="As trace 
 
 @trace_app.command("replay", help="Rebuild the recorded bundles with no server installed.")
 def trace_replay(path: Path, workspace: Workspace = ".") -> None:
+    import asyncio
+
     from lsp.trace import read, replay
 
     async def run() -> list[dict[str, Any]]:
@@ -319,7 +324,7 @@ def schema_validate_batch(
 
 @daemon_app.command("start", help="Start it, or say that it runs.")
 def daemon_start(workspace: Workspace = ".", server: Server = DEFAULT_SERVER, timeout: Timeout = 30.0) -> None:
-    from lsp.daemon import start
+    from lsp.ask import start
 
     print(json.dumps(guarded(lambda: start(workspace, server, timeout))))
 
@@ -335,7 +340,7 @@ def daemon_stop(workspace: Workspace = ".", server: Server = DEFAULT_SERVER, tim
 
 
 def _daemon(cmd: str, workspace: str, server: str, timeout: float) -> None:
-    from lsp.daemon import ask, socket_path
+    from lsp.ask import ask, socket_path
 
     reply = guarded(lambda: ask(socket_path(workspace, server, timeout), {"cmd": cmd}, timeout))
     if reply is None:

@@ -1,10 +1,11 @@
 """What every ``lanser`` command has in common: options, where the answer comes from, how it ends (standard library
 only).
+
+Every command imports this: what only some of them need is imported where they do.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lsp import assemble
 from lsp.errors import Code, LanserError
 
 ENCODINGS = ("codepoint", "utf-8", "utf-16")
@@ -38,11 +38,13 @@ def execute(cmd: str, args: Mapping[str, Any], common: Common) -> dict[str, Any]
         raise LanserError(Code.BAD_INPUT, f"--index-io is one of {', '.join(ENCODINGS)}, not {common.index_io!r}")
     asked = {**args, "index_io": common.index_io} if common.index_io != "codepoint" else dict(args)
     if not common.no_daemon and common.trace_file is None:
-        from lsp.daemon import ask, socket_path
+        from lsp.ask import ask, socket_path
 
         path = socket_path(common.workspace, common.server, common.timeout)
         if path.exists() and (reply := ask(path, {"cmd": cmd, "args": asked}, common.timeout + 60)) is not None:
             return reply
+    import asyncio
+
     return asyncio.run(_alone(cmd, asked, common))
 
 
@@ -91,6 +93,8 @@ def guarded[T](work: Callable[[], T]) -> T:
         return work()
     except LanserError as error:
         if "--json" in sys.argv:
+            from lsp import assemble
+
             print(json.dumps(assemble.bundle(assemble.request("lanser"), None, error=error), ensure_ascii=False))
         else:
             complain(error.code.label, error.message)
