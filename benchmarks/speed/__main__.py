@@ -17,6 +17,8 @@ from sandbox.task import TaskError
 from trainers.tokenizer import ModelError
 
 PARTS = ("agents", "lanser", "sandboxes", "episodes", "tokens", "prefix", "update", "overlap", "trl", "rewards")
+ROWS = tuple(f"lanser.{row}" for row in lanser.ROWS)
+"""Parts of ``lanser`` that can be asked for alone."""
 
 
 def main() -> int:
@@ -24,7 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--runs", type=int, default=5, help="runs of each measurement")
-    parser.add_argument("--only", choices=PARTS, action="append", help="only this part; repeat for several")
+    parser.add_argument("--only", choices=(*PARTS, *ROWS), action="append", help="only this part; repeat for several")
     parser.add_argument("--tasks", type=int, default=4, help="tasks of the scripted episodes")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     options = parser.parse_args()
@@ -48,8 +50,9 @@ def machine() -> str:
 
 
 def _part(name: str, options: argparse.Namespace) -> Iterable[Measured]:
-    measures: dict[str, Callable[[], list[Measured]]] = {
+    measures: dict[str, Callable[[], Iterable[Measured]]] = {
         "lanser": lambda: lanser.measure(options.runs),
+        **{row: lambda row=row: lanser.measure(options.runs, (row.partition(".")[2],)) for row in ROWS},
         "agents": lambda: asyncio.run(agents.measure(options.runs)),
         "sandboxes": lambda: asyncio.run(sandboxes.measure(options.runs)),
         "episodes": lambda: _episodes(options.runs, options.tasks),
@@ -61,9 +64,9 @@ def _part(name: str, options: argparse.Namespace) -> Iterable[Measured]:
         "prefix": lambda: _prefix(options.runs, options.threads),
     }
     try:
-        return measures[name]()
+        yield from measures[name]()
     except (SandboxError, TaskError, ModelError, Unmeasured) as error:
-        return [Measured(name, "", note=" ".join(str(error).split()))]
+        yield Measured(name, "", note=" ".join(str(error).split()))
 
 
 def _episodes(runs: int, count: int) -> list[Measured]:

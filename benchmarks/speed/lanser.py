@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,6 +35,8 @@ CLICK = Package(
     source=("src",),
 )
 CORE = "src/click/core.py"
+ROWS = ("reward", "commands", "batch", "overhead", "neighbours", "memory")
+"""What is measured, each on a workspace of its own: ``--only lanser.batch`` asks for one alone."""
 LEAST = 20
 QUERIES = 500
 PATIENCE = "300"
@@ -49,21 +51,21 @@ SYMBOLS = (
 )
 
 
-def measure(runs: int) -> list[Measured]:
-    """Every lanser figure. Raises :class:`sandbox.task.TaskError` when click cannot be had."""
+def measure(runs: int, rows: Sequence[str] = ROWS) -> Iterator[Measured]:
+    """The figures of ``rows``. Raises :class:`sandbox.task.TaskError` when click cannot be had."""
     from benchmarks.speed import memory, neighbours
 
-    runs = max(runs, LEAST)
-    with tempfile.TemporaryDirectory(prefix="repodojo-speed-") as folder:
-        root = lay_out(Path(folder) / "click")
-        return [
-            *rewards(root, runs),
-            *commands(root, runs),
-            *batches(root),
-            *asyncio.run(overhead(root, runs)),
-            *neighbours.measure(root, runs),
-            *memory.measure(root),
-        ]
+    measures: dict[str, Callable[[Path, int], list[Measured]]] = {
+        "reward": rewards,
+        "commands": commands,
+        "batch": lambda root, _: batches(root),
+        "overhead": lambda root, runs: asyncio.run(overhead(root, runs)),
+        "neighbours": neighbours.measure,
+        "memory": lambda root, _: memory.measure(root),
+    }
+    for row in rows:
+        with tempfile.TemporaryDirectory(prefix="repodojo-speed-") as folder:
+            yield from measures[row](lay_out(Path(folder) / "click"), max(runs, LEAST))
 
 
 def lay_out(root: Path) -> Path:
