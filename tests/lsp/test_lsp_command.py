@@ -244,7 +244,7 @@ def test_a_trace_and_schemas_and_rewards_by_command(project: Path) -> None:
 
 
 def test_help_is_light() -> None:
-    heavy = ["torch", "openhands_aci", "pygls", "lsprotocol", "pydantic"]
+    heavy = ["torch", "openhands_aci", "pygls", "lsprotocol", "pydantic", "asyncio"]
     code = f"import sys, lsp.cli; print([name for name in {heavy} if name in sys.modules])"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
