@@ -30,6 +30,7 @@ RUN_FILES = ("trajectories.jsonl", "evals-before.jsonl", "evals-warm.jsonl", "ev
 def train(config: Config, resume: Path | None, out: Path, name: str) -> None:
     """Start or continue a run; ends by saying where the report is."""
     from trainers.engines.pairs import check_training
+    from trainers.learners import check as check_scale
     from trainers.loop import Settings
     from trainers.loop import train as run_loop
     from trainers.model import check
@@ -37,6 +38,7 @@ def train(config: Config, resume: Path | None, out: Path, name: str) -> None:
 
     check(config.model)
     check_training(config.engine, config.model, config.optim, config.loss, config.train, config.scale)
+    check_scale(config.scale)
     if rank():
         return scale.serve(config)
     run = resume or out / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"

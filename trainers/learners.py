@@ -20,6 +20,16 @@ def check(scale: ScaleConfig) -> None:
             f"scale.gpus = {scale.gpus} but the number of processes is {size}: start it with "
             f"'torchrun --nproc-per-node {scale.gpus} -m dojo train CONFIG', or set scale.gpus to {size}"
         )
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        raise TrainingError(
+            "accelerate was told to use DeepSpeed, which this trainer does not: start it without, and set "
+            "scale.parallel to 'fsdp2' to share the learner's state out"
+        )
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true" and scale.parallel != "fsdp2":
+        raise TrainingError(
+            f"accelerate was told to use FSDP and scale.parallel is '{scale.parallel}': set it to 'fsdp2', "
+            "or start it without"
+        )
     if scale.parallel == "fsdp2" and scale.gpus == 1:
         raise TrainingError(
             "scale.parallel = 'fsdp2' shares the learner out over several processes and scale.gpus is 1: "

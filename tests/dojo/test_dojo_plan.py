@@ -62,12 +62,19 @@ def test_a_number_of_processes_that_the_config_does_not_name_is_refused() -> Non
     assert "WORLD_SIZE" not in os.environ
     with pytest.raises(TrainingError, match="torchrun --nproc-per-node 4"):
         check(ScaleConfig(gpus=4))
-    with pytest.raises(TrainingError, match="set scale.gpus to their number, or scale.parallel to 'ddp'"):
+    with pytest.raises(TrainingError, match=r"set scale.gpus to their number, or scale.parallel to 'ddp'"):
         check(ScaleConfig(parallel="fsdp2"))
     check(ScaleConfig())
 
 
+@pytest.mark.parametrize(("told", "way"), [("DEEPSPEED", "scale.parallel to 'fsdp2'"), ("FSDP", "set it to 'fsdp2'")])
+def test_what_accelerate_was_told_is_not_ignored(monkeypatch: pytest.MonkeyPatch, told: str, way: str) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{told}", "true")
+    with pytest.raises(TrainingError, match=way):
+        check(ScaleConfig())
+
+
 def test_weights_that_are_shared_out_are_not_sampled_in_this_process() -> None:
     config = load(ROOT / "configs/scale/node-32b.toml", ["--scale.parallel", "fsdp2"])
-    with pytest.raises(TrainingError, match="set engine.kind to 'vllm', or scale.parallel to 'ddp'"):
+    with pytest.raises(TrainingError, match=r"set engine.kind to 'vllm', or scale.parallel to 'ddp'"):
         check_training(config.engine, config.model, config.optim, config.loss, config.train, config.scale)
