@@ -24,6 +24,8 @@ MOST_WINDOWS = 20_000
 """Windows of a file that a fuzzy anchor is compared with at most."""
 MOST_LINES = 12
 """Lines of an anchor that is made."""
+BEGINS = 0.5
+"""Share of the fingerprints of its first line that a fuzzy match of several lines has."""
 _SPACE = re.compile(r"\s+")
 
 
@@ -122,9 +124,13 @@ def _fuzzy(spec: AnchorSpec, path: str, text: Text) -> Iterator[Candidate]:
     """Windows of as many lines as the snippet has, give or take ``ctx`` characters, that share its fingerprints."""
     want, words, size = winnow(spec.snippet), tokens(spec.snippet), _size(spec.snippet)
     height = spec.snippet.count("\n") + 1
+    first = winnow(spec.snippet.partition("\n")[0])
     sizes = [_size(text.line(line)) for line in range(text.lines)]
     for line in range(min(text.lines, MOST_WINDOWS)):
         if sizes[line] == 0 or abs(sum(sizes[line : line + height]) - size) > spec.ctx:
+            continue
+        # A line that was added inside makes the window one line further down as much alike: it must begin alike, too.
+        if height > 1 and jaccard(first, winnow(text.line(line))) < BEGINS:
             continue
         stretch = text.slice((line, 0, line + height - 1, 10**9))
         body = stretch.strip()
