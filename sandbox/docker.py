@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     import docker
 
 STARTS, THREADS = 3, 8
+REMOVALS = 4
+"""Tries to remove a container that the engine says it cannot remove now."""
 NOTICE_S = 2.0
 """Patience with the engine to notice that a container ended, in seconds."""
 OUTAGE_S, OUTAGE_STEP_S = 60.0, 1.0
@@ -329,8 +331,17 @@ def remove(client: docker.DockerClient, container: str) -> None:
     """Kill and remove; one that is gone or going is no error."""
     import docker.errors
 
-    with boundary("Removing a sandbox"), contextlib.suppress(docker.errors.APIError):
-        client.api.remove_container(container, force=True, v=True)
+    with boundary("Removing a sandbox"):
+        for _ in range(REMOVALS):
+            try:
+                client.api.remove_container(container, force=True, v=True)
+            except docker.errors.NotFound:
+                return
+            except docker.errors.APIError:
+                # Going already; or, with Podman, it ended by itself between the look and the kill.
+                time.sleep(0.1)
+            else:
+                return
 
 
 def reap(client: docker.DockerClient) -> int:
