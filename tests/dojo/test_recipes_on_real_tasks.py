@@ -1,4 +1,8 @@
-"""Three steps of the embedded model on real tasks under the recipes with turn credit (minutes each; in the soak)."""
+"""Three steps of the embedded model on real tasks under each recipe of the family (a minute each; in the soak).
+
+Few prompts and short answers: the point is that facts are measured on what the model itself did and that credit reaches
+the loss, not that it learns.
+"""
 
 from __future__ import annotations
 
@@ -18,35 +22,28 @@ from trainers.loop import Settings, train
 from trainers.metrics import read
 
 ROOT = Path(__file__).parents[2]
-SMALL = [
-    "--train.steps",
-    "3",
-    "--train.minutes",
-    "15",
-    "--train.prompts",
-    "3",
-    "--train.group",
-    "6",
-    "--train.wave",
-    "18",
-    "--tasks.max_train",
-    "60",
-    "--sft.examples",
-    "200",
-    "--sft.minutes",
-    "5",
-    "--eval.stages",
-    "[]",
-    "--agent.shadow",
-    "on",
-]
+SMALL = {
+    "train.steps": "3",
+    "train.minutes": "15",
+    "train.prompts": "2",
+    "train.group": "8",
+    "train.wave": "16",
+    "train.temperature": "1.0",
+    "tasks.max_train": "60",
+    "sft.examples": "96",
+    "sft.minutes": "5",
+    "agent.max_tokens": "160",
+    "agent.shadow": "on",
+    "eval.stages": "[]",
+}
 
 pytestmark = [pytest.mark.slow, pytest.mark.model]
 
 
-def config(name: str, *more: str) -> Config:
+def config(name: str, **more: str) -> Config:
     recipe = ROOT / "configs" / "rewards" / f"{name}.toml"
-    return load(ROOT / "configs" / "quickstart.toml", ["--rewards", str(recipe), *SMALL, *more])
+    values = {"rewards": str(recipe)} | SMALL | {key.replace("__", "."): value for key, value in more.items()}
+    return load(ROOT / "configs" / "quickstart.toml", [f"--{key}={value}" for key, value in values.items()])
 
 
 def run(config: Config, folder: Path, weights: Path | None = None) -> Path:
@@ -67,7 +64,7 @@ def run(config: Config, folder: Path, weights: Path | None = None) -> Path:
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a short warm start."""
-    folder = checkpoint.latest(run(config("g_ra", "--train.steps", "0"), tmp_path_factory.mktemp("warm") / "run"))
+    folder = checkpoint.latest(run(config("g_ra", train__steps="0"), tmp_path_factory.mktemp("warm") / "run"))
     assert folder is not None
     return folder
 
@@ -77,12 +74,15 @@ def test_turn_facts_are_filled_and_turn_credit_reaches_the_loss(tmp_path: Path, 
     folder = run(config(name), tmp_path / "run", warm)
     steps = [record for record in read(folder / "metrics.jsonl") if record["kind"] == "grpo"]
     played = list(Store(folder / "trajectories.jsonl").read())
-    assert len(steps) == 3 and len(played) == 54
+    assert len(steps) == 3 and len(played) == 48
     assert sum(_facts(one) for one in played) > 0
     assert all(step["timing"]["reward_share"] < 0.001 for step in steps)
-    assert any(step["learner"] for step in steps)
-    signals = [step["turn_signal"] for step in steps]
-    assert any(signals) if name != "g_ra" else not any(signals)
+    assert any(step["learner"] and step["learner"]["grad_norm"] > 0 for step in steps)
+    if name == "g_ra":  # Its step rewards are part of the return: there is no second advantage.
+        assert not any(step["turn_signal"] for step in steps)
+        assert any(step["reward"] > step["parts"]["outcome"] for step in steps)
+    else:
+        assert any(step["turn_signal"] > 0 and step["turn_size"] > 0 for step in steps)
 
 
 def _facts(one: Trajectory) -> int:
