@@ -11,6 +11,7 @@ from agent.policy import Around, PolicyError, Sampled
 from agent.trajectory import Key
 from sandbox.grading.patch import PatchError, apply
 from sandbox.grading.tree import read_frozen
+from sandbox.network import Network
 from sandbox.protocol import Backend, EditResult, ExecResult, Sandbox, SandboxError, Spec
 from sandbox.task import Prepared, Status, Task, TaskError, Verdict
 
@@ -51,7 +52,7 @@ class DyingSandbox:
 
     def __init__(self, inner: Sandbox, owner: DyingBackend, ordinal: int, verb: str, call: int) -> None:
         self.backend = inner.backend
-        self.network = inner.network
+        self.network: Network = inner.network
         self._inner, self._owner, self._ordinal = inner, owner, ordinal
         self._verb, self._left, self._dead = verb, call, False
 

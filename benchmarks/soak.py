@@ -21,6 +21,8 @@ from typing import NamedTuple
 REPORTS = Path("docs/reports")
 TAIL = 40
 """Lines of a part's output that the report keeps."""
+PATIENT = ("-o", "faulthandler_timeout=3600")
+"""A slow test may take longer than one of ``make test`` before it is taken to hang."""
 
 
 class Part(NamedTuple):
@@ -47,7 +49,7 @@ def parts() -> tuple[Part, ...]:
     """The parts in their order. pytest exits with 5 when no test carries the mark."""
     python, dojo = sys.executable, str(Path(sys.executable).with_name("dojo"))
     return (
-        Part("slow tests", (python, "-m", "pytest", "-q", "-m", "slow", "-o", "faulthandler_timeout=3600"), fine=(0, 5)),
+        Part("slow tests", (python, "-m", "pytest", "-q", "-m", "slow", *PATIENT), fine=(0, 5)),
         Part("starter tasks", (dojo, "tasks", "validate", "starter")),
         Part("standard tasks", (dojo, "tasks", "validate", "standard")),
         Part("release pairs", (dojo, "tasks", "validate", "release-pairs", "--json")),
