@@ -19,7 +19,7 @@ def test_a_generated_run_is_read_back_whole_and_sealed(tmp_path: Path) -> None:
 
 
 def test_every_figure_is_measured() -> None:
-    score, replay, memory, _ = rewards.measure(1, stored=80)
+    score, replay, memory, _ = rewards.measure(1, stored=480)
     assert min(score.runs) > 0 and len(replay.runs) == 10 and min(replay.runs) > 0 and len(memory.runs) == 1
 
 

@@ -51,7 +51,7 @@ def described(counts, limit):
     return ", ".join(parts) + f" ({total})"
 '''
 TESTS = """\
-import random
+import pathlib
 
 import pytest
 
@@ -86,7 +86,10 @@ def test_described_needs_names():
 
 
 def test_wavers():
-    assert random.random() < 0.5
+    runs = pathlib.Path(__file__).with_suffix(".runs")
+    count = len(runs.read_text()) if runs.exists() else 0
+    runs.write_text("." * (count + 1))
+    assert count % 2 == 0
 """
 FILES = {
     "PKG-INFO": "Metadata-Version: 2.1\nName: toy-numbers\nVersion: 1.0\n",
