@@ -48,8 +48,9 @@ class Tracker:
         before, measured = self.tree, None
         if result.touched:
             with boundary(Failure.SANDBOX):
-                self.manifest = await self._sandbox.manifest()
-            self.tree = tree_hash(self.manifest)
+                manifest = await self._sandbox.manifest()
+            if manifest != self.manifest:
+                self.manifest, self.tree = manifest, tree_hash(manifest)
         changed, new = self.tree != before, self.tree not in self._seen
         self._seen.add(self.tree)
         if changed:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from sandbox import wire
 from sandbox.network import Network
 from sandbox.protocol import EditResult, ExecResult, Limits, SandboxError
+from sandbox.tree import Listed
 
 GRACE_S = 20.0
 """Patience beyond a command's own time-out before the server counts as stuck, in seconds."""
@@ -67,6 +68,7 @@ class RemoteSandbox:
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._streams: dict[int, Callable[[str], None]] = {}
+        self._listed = Listed(0, {})
         self._hello: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._dead: SandboxError | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -114,7 +116,9 @@ class RemoteSandbox:
         await self._request("write", params, VERB_S)
 
     async def manifest(self) -> dict[str, str]:
-        return await self._request("manifest", {}, VERB_S)
+        before = self._listed
+        self._listed = before.told(await self._request("manifest", {"since": before.number}, VERB_S))
+        return dict(self._listed.manifest)
 
     async def lsp(self, verb: str, **args: Any) -> dict[str, Any]:
         return await self._request("lsp", {"verb": verb, "args": args}, VERB_S)

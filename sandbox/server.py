@@ -83,6 +83,7 @@ class Server:
         self._read_fd, self._write_fd, self._write_lock = read_fd, write_fd, threading.Lock()
         self._fresh = fresh
         self._shell = Shell("/", {}, {})
+        self._listing = tree.Listing("/")
         self._waiting: deque[tuple[Any, Verb, dict[str, Any]]] = deque()
         """Requests to the shell that wait for the command before them."""
         self._command: Command | None = None
@@ -95,7 +96,7 @@ class Server:
             "edit": ("files", self._edit),
             "read": ("files", self._read),
             "write": ("files", self._write),
-            "manifest": ("files", lambda: self._hasher.manifest()),
+            "manifest": ("files", lambda since=0: self._listing.since(since)),
             "lsp": ("lsp", self._ask_lsp),
             "clean": ("shell", self._clean),
             "refill": ("shell", self._refill),
@@ -107,7 +108,7 @@ class Server:
         self._root: str = self._settings["root"]
         env = self._settings["env"]
         self._shell.renew(self._root, os.environ if env is None else env, self._settings["limits"])
-        self._hasher = tree.Hasher(self._root)
+        self._listing.renew(self._root)
         if self._settings["proxy"] and self._forwarder is None:
             from sandbox.forward import FOLDER, GATE, Forwarder
 

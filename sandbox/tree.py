@@ -18,6 +18,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 IGNORED_FOLDERS = frozenset(
     (".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", ".tox", ".nox", ".venv")
@@ -75,6 +76,45 @@ class Hasher:
         if time.time_ns() - info.st_ctime_ns > RACY_NS:
             self._known[path] = (stamp, digest)
         return digest
+
+
+class Listing:
+    """A tree's manifest as one reader is told it: whole at first, then what differs from what it was told last."""
+
+    def __init__(self, root: str) -> None:
+        self._number = 0
+        self.renew(root)
+
+    def renew(self, root: str) -> None:
+        """Begin anew with another tree; what was told of the one before is void."""
+        self._hasher, self._number, self._told = Hasher(root), self._number + 1, dict[str, str]()
+
+    def since(self, number: int) -> dict[str, Any]:
+        """``number`` of this answer; whether it is ``whole``; paths ``changed``, with their entries, and ``gone`` since
+        the answer of that number, where it was the last one."""
+        found, whole = self._hasher.manifest(), number != self._number
+        before = {} if whole else self._told
+        self._told, self._number = found, self._number + 1
+        changed = {path: value for path, value in found.items() if before.get(path) != value}
+        gone = [path for path in before if path not in found]
+        return {"number": self._number, "whole": whole, "changed": changed, "gone": gone}
+
+
+class Listed(NamedTuple):
+    """What the reader of a :class:`Listing` knows."""
+
+    number: int
+    """Of the answer that told it; 0: nothing was told."""
+    manifest: dict[str, str]
+
+    def told(self, answer: dict[str, Any]) -> Listed:
+        """After an answer to ``since(self.number)``."""
+        kept: dict[str, str] = {} if answer["whole"] else self.manifest
+        if answer["changed"] or answer["gone"]:
+            gone = {*answer["gone"]}
+            left = {path: value for path, value in kept.items() if path not in gone}
+            kept = dict(sorted((left | answer["changed"]).items()))
+        return Listed(answer["number"], kept)
 
 
 def _stamp(info: os.stat_result) -> Stamp:

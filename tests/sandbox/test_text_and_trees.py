@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,26 @@ def test_transfer_is_a_round_trip_and_the_manifest_names_it(files: dict[str, byt
     import hashlib
 
     assert all(listed[f"d/{name}"] == f"f:{hashlib.sha256(files[name]).hexdigest()}" for name in shown)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["write", "delete", "lose", "renew"])), max_size=12))
+@settings(max_examples=60)
+def test_a_manifest_told_in_parts_is_the_whole_one(steps: list[tuple[str, str]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        listing, listed = tree.Listing(folder), tree.Listed(0, {})
+        for count, (name, what) in enumerate(steps):
+            path = Path(folder) / name
+            if what == "write":
+                path.write_text(str(count))
+            elif what == "delete":
+                path.unlink(missing_ok=True)
+            elif what == "renew":
+                listing.renew(folder)
+            answer = listing.since(listed.number)
+            if what != "lose":  # as an answer is that came too late
+                listed = listed.told(answer)
+                assert listed.manifest == tree.Hasher(folder).manifest()
+                assert list(listed.manifest) == sorted(listed.manifest)
 
 
 @given(st.dictionaries(st.text(min_size=1), st.sampled_from(["f:1", "x:1", "f:2"]), min_size=1))
