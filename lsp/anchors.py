@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 
 from lsp.errors import Code, LanserError
 from lsp.fingerprint import jaccard, winnow
@@ -125,7 +126,7 @@ def _fuzzy(spec: AnchorSpec, path: str, text: Text) -> Iterator[Candidate]:
     want, words, size = winnow(spec.snippet), tokens(spec.snippet), _size(spec.snippet)
     height = spec.snippet.count("\n") + 1
     first = winnow(spec.snippet.partition("\n")[0])
-    sizes = [_size(text.line(line)) for line in range(text.lines)]
+    sizes = _sizes(text.text)
     for line in range(min(text.lines, MOST_WINDOWS)):
         if sizes[line] == 0 or abs(sum(sizes[line : line + height]) - size) > spec.ctx:
             continue
@@ -140,6 +141,13 @@ def _fuzzy(spec: AnchorSpec, path: str, text: Text) -> Iterator[Candidate]:
         start = text.offset((line, 0)) + len(stretch) - len(stretch.lstrip())
         features = {"s_ast": alike, "j_token": jaccard(words, tokens(body))}
         yield Candidate(path, _range(text, start, start + len(body)), features)
+
+
+@lru_cache(maxsize=8)
+def _sizes(text: str) -> tuple[int, ...]:
+    """:func:`_size` of every line; an anchor that is made compares with the same file a dozen times."""
+    whole = Text(text)
+    return tuple(_size(whole.line(line)) for line in range(whole.lines))
 
 
 def _size(text: str) -> int:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -57,6 +58,10 @@ class Daemon:
         self._path.unlink(missing_ok=True)
         await self._session.close()
 
+    def stop(self) -> None:
+        """Let :meth:`serve` end."""
+        self._stop.set()
+
     async def answer(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """One question: ``cmd`` and ``args``."""
         self._used = time.monotonic()
@@ -64,7 +69,7 @@ class Daemon:
             case "status":
                 return self._status()
             case "stop":
-                self._stop.set()
+                self.stop()
                 return self._status()
             case _:
                 return await self._verb(str(message.get("cmd")), message.get("args") or {})
@@ -125,7 +130,10 @@ async def main(workspace: str, server: str, timeout: float, path: str) -> None:
     from lsp.session import Session
 
     session = Session(workspace, server, Options(timeout=timeout, connect=PyglsClient.start))
-    await Daemon(session, Path(path)).serve()
+    daemon = Daemon(session, Path(path))
+    # Ended by a signal, it leaves no folder of its server's behind either.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, daemon.stop)
+    await daemon.serve()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Literal
 from zlib import crc32
 
@@ -30,6 +31,7 @@ _COMMENT = re.compile(r"#[^\n]*")
 Relation = Literal["same", "moved", "renamed", "other"]
 
 
+@lru_cache(maxsize=8192)
 def winnow(text: str) -> frozenset[int]:
     """Fingerprints of ``text``, white space left out: k-grams of its UTF-8 bytes."""
     dense = _SPACE.sub("", text)
@@ -42,7 +44,7 @@ def winnow(text: str) -> frozenset[int]:
 
 def jaccard(left: Iterable[object], right: Iterable[object]) -> float:
     """Jaccard similarity of two collections as sets; 1 for two empty ones."""
-    a, b = set(left), set(right)
+    a, b = frozenset(left), frozenset(right)
     return len(a & b) / len(a | b) if a or b else 1.0
 
 

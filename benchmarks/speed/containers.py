@@ -17,7 +17,7 @@ from sandbox.protocol import Backend, Sandbox, Spec
 
 TRIPS = 1000
 """Actions behind the 99th percentile."""
-BURST, SETTLE_S = 5, 0.1
+BURST, SETTLE_S = 10, 0.5
 """Actions in a row of one kind, and the pause before them: an engine goes on working after it has answered, which is
 not the next one's to pay."""
 PAIR = "markupsafe-2.1.4-to-2.1.5"

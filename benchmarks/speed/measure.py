@@ -62,6 +62,12 @@ def ratio(name: str, slow: Measured, fast: Measured) -> Measured:
     return Measured(name, "times", (slow.median / fast.median,), "ratio of medians")
 
 
+def paired(name: str, slow: Measured, fast: Measured) -> Measured:
+    """How many times ``fast`` beats ``slow``, run by run: for runs that differ among themselves more than the two."""
+    ratios = tuple(theirs / ours for theirs, ours in zip(slow.runs, fast.runs, strict=True))
+    return Measured(name, "times", ratios, "each run against its counterpart")
+
+
 def rate(name: str, unit: str, amounts: Sequence[float], seconds: Sequence[float], note: str = "") -> Measured:
     """Amount a second, run by run."""
     return Measured(name, unit, tuple(a / s for a, s in zip(amounts, seconds, strict=True)), note)

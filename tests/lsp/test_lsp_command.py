@@ -8,8 +8,10 @@ import pty
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ def lanser(root: Path, *args: str, given: str | None = None) -> subprocess.Compl
         **os.environ,
         **ENV,
         "XDG_RUNTIME_DIR": str(root.parent / ("run" * 30)),
+        "TMPDIR": str(root.parent),
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
     command = [sys.executable, "-m", "lsp.cli", *args]
@@ -216,6 +219,18 @@ def test_the_daemon_answers_the_command_like_a_fresh_process(project: Path) -> N
     assert status["pid"] == started["pid"]
     assert (status["answered"], status["remembered"]) == (2, 1)
     assert alone["bundleId"] == first["bundleId"] == second["bundleId"]
+
+
+def test_a_daemon_ended_by_a_signal_leaves_nothing(project: Path) -> None:
+    before = {*project.parent.iterdir()}
+    started = json.loads(lanser(project, "daemon", "start", "--server", "ty").stdout)
+    assert lanser(project, "hover", "py://a#walk", "--server", "ty").returncode == 0
+    assert {*project.parent.glob("lanser-*")}
+    os.kill(started["pid"], signal.SIGTERM)
+    until = time.monotonic() + 60
+    while Path(f"/proc/{started['pid']}/exe").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not {*project.parent.glob("lanser-*")} - before
 
 
 def test_a_daemon_that_cannot_start_says_why_in_one_sentence(project: Path) -> None:
