@@ -111,7 +111,8 @@ def test_answers_out_of_order_find_their_requests() -> None:
         box = await peer.greeted()
         asks = asyncio.create_task(box.run("x")), asyncio.create_task(box.manifest())
         await asyncio.sleep(0.01)
-        peer.say(id=peer.sent[1]["id"], result={"a": "f:1"})
+        listed = {"number": 1, "whole": True, "changed": {"a": "f:1"}, "gone": []}
+        peer.say(id=peer.sent[1]["id"], result=listed)
         peer.say(id=99, result="nobody asked")
         peer.say(id=peer.sent[0]["id"], result={"output": "x", "exit_code": 0})
         return (await asks[0]).output, await asks[1]
