@@ -2,16 +2,24 @@
 
 A process is named by its number, its start time, the boot and the process namespace: a recycled number is another name.
 What a dead owner left behind is ours to remove; what cannot be judged from here (another namespace, another machine) is
-left unless it has stopped.
+left unless it has stopped. Containers carry the name as a label, folders in their own name.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from sandbox import tree
+
+_NAME = re.compile(r"(\d+)-(\d+)-([0-9a-f]{8})-([0-9a-f]{8})-\w+")
+"""Of a folder: process, its start, boot, namespace, and what tells folders of one process apart."""
 
 
 class Owner(NamedTuple):
@@ -47,19 +55,38 @@ def abandoned(owner: Owner, *, running: bool) -> bool:
 
 
 def home(above: Path) -> Path:
-    """A new folder below ``above`` that carries our name, and that nobody else can look into; those of dead owners are
-    removed."""
-    from sandbox import tree
-
+    """A :func:`folder` below one that is made where it is missing."""
     above.mkdir(parents=True, exist_ok=True)
-    for old in above.iterdir():
-        with contextlib.suppress(OSError):
-            whose = parse((old / "owner").read_text())
-            if whose and abandoned(whose, running=False):
+    return folder(above)
+
+
+def folder(above: Path, prefix: str = "") -> Path:
+    """A new folder that nobody else can look into; those of dead owners with that prefix are removed. Raises
+    ``OSError``.
+
+    Its name says whose it is, so that it is never nobody's, not even between two system calls.
+    """
+    here = me()
+    for old in above.glob(f"{prefix}*"):
+        name = _NAME.fullmatch(old.name.removeprefix(prefix))
+        if name and _over(name.groups(), here):
+            with contextlib.suppress(OSError):
                 tree.remove(str(old))
-    made = Path(tempfile.mkdtemp(dir=above))
-    (made / "owner").write_text(str(me()))
-    return made
+    mine = f"{prefix}{here.pid}-{here.started}-{_short(here.boot)}-{_short(here.namespace)}-"
+    return Path(tempfile.mkdtemp(prefix=mine, dir=above))
+
+
+def _over(name: Sequence[str], here: Owner) -> bool:
+    """Whether the owner is known to be dead. One of another process namespace cannot be judged from here, and a folder,
+    unlike a container, does not tell whether it is in use."""
+    pid, started, boot, namespace = name
+    if boot != _short(here.boot):
+        return True
+    return namespace == _short(here.namespace) and _started(int(pid)) != started
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _started(pid: int) -> str:

@@ -244,6 +244,25 @@ def test_an_owner_is_told_from_a_later_process_of_the_same_number() -> None:
     assert owner.parse("somebody else's label") is None
 
 
+def test_folders_of_the_dead_are_removed_and_those_of_the_living_and_of_strangers_stay(tmp_path: Path) -> None:
+    mine = owner.folder(tmp_path, "x-")
+    parts = mine.name.split("-")
+    others = {
+        name: tmp_path / "-".join(["x", *changed, "end"])
+        for name, changed in {
+            "an earlier process of my number": [parts[1], "1", *parts[3:5]],
+            "no process": [str(2**22 + 1), *parts[2:5]],
+            "before the machine was started": [*parts[1:3], "0" * 8, parts[4]],
+            "another process namespace": [*parts[1:3], parts[3], "0" * 8],
+        }.items()
+    }
+    for place in (*others.values(), tmp_path / "x-somebody's", tmp_path / "y"):
+        place.mkdir()
+    again = owner.folder(tmp_path, "x-")
+    left = {*tmp_path.iterdir()}
+    assert left == {mine, again, others["another process namespace"], tmp_path / "x-somebody's", tmp_path / "y"}
+
+
 def test_a_dead_engine_is_one_sentence_with_the_way_out(monkeypatch: pytest.MonkeyPatch, tree: Path) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tree}/no.sock")
     assert usable_image() is None
