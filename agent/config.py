@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from agent.templates import Prompt, resolve
 from agent.tools import check_names
+from sandbox.network import Network
 
 PromptName = Literal["compact", "full"]
 
@@ -77,3 +78,11 @@ class AgentConfig(BaseModel):
         if "web_search" in self.tools and self.web_endpoint is None:
             raise ValueError("the tool 'web_search' needs agent.web_endpoint, the address of a SearXNG instance")
         return self
+
+    def fits(self, network: Network) -> None:
+        """Whether sandboxes of this policy can be played in. Raises ``ValueError`` with one sentence."""
+        if "web_search" in self.tools and network == "none":
+            raise ValueError(
+                "the tool 'web_search' is refused where sandboxes are offline; take it out of agent.tools, or list in "
+                "sandbox.network what an episode may reach"
+            )

@@ -59,11 +59,7 @@ class Scaffold:
 
     def __post_init__(self) -> None:
         """Refuses what no episode could be played with. Raises ``ValueError`` with one sentence."""
-        if "web_search" in self.config.tools and self.network == "none":
-            raise ValueError(
-                "the tool 'web_search' is refused where sandboxes are offline; take it out of agent.tools, or list in "
-                "sandbox.network what an episode may reach"
-            )
+        self.config.fits(self.network)
         tools.load(self.config.tools)
         self._lab = Lab(self.config.diagnostics, self.side)
 

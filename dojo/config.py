@@ -76,11 +76,7 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _no_web_from_offline(self) -> Self:
-        if "web_search" in self.agent.tools and self.sandbox.network == "none":
-            raise ValueError(
-                "the tool 'web_search' is refused where sandboxes are offline: take it out of agent.tools, or list in "
-                "sandbox.network what an episode may reach"
-            )
+        self.agent.fits(self.sandbox.network)
         return self
 
     @model_validator(mode="after")
