@@ -17,7 +17,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from agent.chat import ByteTokenizer, Chat
 from agent.config import AgentConfig
@@ -149,20 +148,13 @@ async def many(runs: int) -> Measured:
 
 async def foreign_turns(runs: int) -> Measured:
     """The same command by mini-swe-agent's own environment over the same image."""
-    import os
-    from importlib import import_module
-
+    from benchmarks.speed.containers import mini_swe_agent
     from sandbox.images import usable_image
 
     what = "mini-swe-agent's DockerEnvironment: one command"
-    os.environ.setdefault("MSWEA_SILENT_STARTUP", "1")
-    try:
-        kind: Any = import_module("minisweagent.environments.docker").DockerEnvironment
-    except ImportError:
-        return Measured(what, "ms", note="mini-swe-agent is not installed (the extra 'mini')")
-    environment = await asyncio.to_thread(
-        lambda: kind(image=str(usable_image()), run_args=["--rm", "--network", "none"])
-    )
+    environment = await asyncio.to_thread(mini_swe_agent, str(usable_image()))
+    if isinstance(environment, str):
+        return Measured(what, "ms", note=environment)
     try:
         execute: Callable[[], Awaitable[object]] = lambda: asyncio.to_thread(environment.execute, {"command": "true"})  # noqa: E731
         await execute()

@@ -6,6 +6,7 @@ Every figure is a ratio or a difference of two things measured in turns in one r
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -36,7 +37,7 @@ async def _actions(tree: Path, runs: int) -> list[Measured]:
 
     client, image = connect(), str(usable_image())
     container = client.containers.run(image, ["sleep", "600"], detach=True, network_mode="none", init=True)
-    other = _mini_swe_agent(image)
+    other = mini_swe_agent(image)
     backend = DockerBackend()
     sdk, theirs, ours, many = list[float](), list[float](), list[float](), list[float]()
 
@@ -68,14 +69,15 @@ async def _actions(tree: Path, runs: int) -> list[Measured]:
     ]  # fmt: skip
 
 
-def _mini_swe_agent(image: str) -> Any:
-    """Its container environment on the same image; why not, where it is not installed."""
+def mini_swe_agent(image: str) -> Any:
+    """Its container environment on an image; why not, where it is not installed."""
+    os.environ.setdefault("MSWEA_SILENT_STARTUP", "1")
     try:
         from minisweagent.environments.docker import (  # pyright: ignore[reportMissingImports] - optional
             DockerEnvironment,
         )
     except ImportError:
-        return "mini-swe-agent is not installed (pip install mini-swe-agent)"
+        return "mini-swe-agent is not installed (the extra 'mini')"
     return DockerEnvironment(image=image, cwd="/tmp", run_args=["--rm", "--network", "none"])
 
 
