@@ -17,7 +17,7 @@ from functools import lru_cache
 from lsp.errors import Code, LanserError
 from lsp.fingerprint import jaccard, winnow
 from lsp.positions import Range, Text
-from lsp.relocate import MARGIN, TAU, Candidate, Tree
+from lsp.ranking import MARGIN, TAU, Candidate, Tree
 from lsp.selectors import AnchorSpec, snippet_hash
 from lsp.symbols import tokens
 

@@ -12,7 +12,7 @@ from lsp.errors import Code, LanserError
 from lsp.fingerprint import jaccard
 from lsp.modules import find_module, module_names, nearness
 from lsp.positions import Range, Text
-from lsp.relocate import Candidate, Tree
+from lsp.ranking import TAU, Candidate, Tree
 from lsp.selectors import AstSpec, CursorSpec, RangeSpec, SymbolSpec
 from lsp.symbols import Symbol, outline, tokens
 
@@ -196,8 +196,6 @@ def _within_change(path: str, old: Text, new: Text, span: Range, matcher: diffli
 
 
 def _accepted(candidate: Candidate) -> Candidate:
-    from lsp.relocate import TAU
-
     if candidate.score < TAU:
         message = (
             f"the line of the selector was changed too much to be sure of {candidate.uri}:{candidate.range[0] + 1}"

@@ -21,7 +21,7 @@ from lsp.host import Host
 from lsp.locations import convert, flat, lsp_range
 from lsp.positions import Encoding
 from lsp.queries import Query
-from lsp.relocate import TAU
+from lsp.ranking import TAU
 from lsp.session import Session, as_dict
 from lsp.transaction import Transaction
 from lsp.workspace import Workspace

@@ -21,7 +21,8 @@ from lsp.errors import Code, LanserError
 from lsp.host import Host
 from lsp.locations import convert, flat, sort_locations, spread
 from lsp.positions import Encoding, Position, Range, Text
-from lsp.relocate import TAU, Resolution, resolve
+from lsp.ranking import TAU
+from lsp.relocate import Resolution, resolve
 from lsp.selectors import Spec, parse
 from lsp.selectors import format as write
 from lsp.session import Session, relative_argument
