@@ -11,7 +11,6 @@ from typing import Any
 
 from sandbox.network import PORT, Allow
 from sandbox.protocol import Sandbox, SandboxError, Spec
-from sandbox.selfcheck.registry import Outcome
 
 PROGRAM = """\
 import http.client, json, socket, sys
@@ -58,8 +57,11 @@ print(json.dumps({"listed": [ask(listed, False), ask(listed, True)],
 """
 SAID = "listed by policy"
 
+Told = tuple[str, str]
+"""A behaviour, and what was seen instead; empty where it holds."""
 
-async def check_network(opener: Callable[[Spec], Awaitable[Sandbox]], spec: Spec) -> list[Outcome]:
+
+async def check_network(opener: Callable[[Spec], Awaitable[Sandbox]], spec: Spec) -> list[Told]:
     """What an allow-list does over a backend. Raises :class:`SandboxError` when no sandbox opens."""
     async with AsyncExitStack() as stack:
         ports = [await _server(stack) for _ in range(2)]
@@ -75,16 +77,16 @@ async def check_network(opener: Callable[[Spec], Awaitable[Sandbox]], spec: Spec
     return judge(seen, ports[1])
 
 
-def judge(seen: dict[str, Any], unlisted: int) -> list[Outcome]:
+def judge(seen: dict[str, Any], unlisted: int) -> list[Told]:
     """What the facts of one attempt say (pure)."""
     refusal = f"does not list 127.0.0.1:{unlisted}"
     plain, tunnel = seen["unlisted"]
     refused = plain.startswith("403 ") and refusal in plain and "403" in tunnel
     reached = seen["listed"] == [f"200 {SAID}"] * 2
     return [
-        Outcome("a listed host is reached through the proxy", "" if reached else f"saw {seen['listed']}"),
-        Outcome("a host that is not listed is refused in one line", "" if refused else f"saw {seen['unlisted']}"),
-        Outcome("nothing leaves but through the proxy", "" if not seen["left"] else f"saw {seen['left']}"),
+        ("a listed host is reached through the proxy", "" if reached else f"saw {seen['listed']}"),
+        ("a host that is not listed is refused in one line", "" if refused else f"saw {seen['unlisted']}"),
+        ("nothing leaves but through the proxy", "" if not seen["left"] else f"saw {seen['left']}"),
     ]
 
 

@@ -103,7 +103,7 @@ async def _network(backend: Backend, spec: Spec) -> list[Outcome]:
     from sandbox.selfcheck.network import check_network
 
     try:
-        return await check_network(backend.open, spec)
+        return [Outcome(*told) for told in await check_network(backend.open, spec)]
     except SandboxError as error:
         return [Outcome("an allow-list of hosts is kept", str(error))]
 
