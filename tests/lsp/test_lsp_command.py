@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,18 @@ DOCS = Path(__file__).parents[2] / "docs" / "lanser.md"
 ENV = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
 
 
-def lanser(root: Path, *args: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+LOADED = """
+import atexit, sys
+atexit.register(lambda: print(*sys.modules, file=sys.stderr))
+from lsp.cli import main
+main()
+"""
+"""The command, telling at its end what it has loaded."""
+
+
+def lanser(
+    root: Path, *args: str, given: str | None = None, program: Sequence[str] = ("-m", "lsp.cli")
+) -> subprocess.CompletedProcess[str]:
     env = {
         **os.environ,
         **ENV,
@@ -31,7 +43,7 @@ def lanser(root: Path, *args: str, given: str | None = None) -> subprocess.Compl
         "TMPDIR": str(root.parent),
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
-    command = [sys.executable, "-m", "lsp.cli", *args]
+    command = [sys.executable, *program, *args]
     return subprocess.run(
         command, cwd=root, env=env, input=given, capture_output=True, text=True, check=False, timeout=240
     )
@@ -213,11 +225,20 @@ def test_the_daemon_answers_the_command_like_a_fresh_process(project: Path) -> N
     started = json.loads(begun.stdout)
     try:
         first, second = (json.loads(lanser(project, *args).stdout) for _ in range(2))
+        loaded = {*lanser(project, *args, program=("-c", LOADED)).stderr.split()}
         status = json.loads(lanser(project, "daemon", "status", "--server", "ty").stdout)
     finally:
         assert lanser(project, "daemon", "stop", "--server", "ty").returncode == 0
     assert status["pid"] == started["pid"]
-    assert (status["answered"], status["remembered"]) == (2, 1)
+    assert (status["answered"], status["remembered"]) == (3, 2)
+    assert "lsp.ask" in loaded and not loaded & {
+        "asyncio",
+        "pydantic",
+        "pygls",
+        "lsprotocol",
+        "tree_sitter",
+        "lsp.session",
+    }
     assert alone["bundleId"] == first["bundleId"] == second["bundleId"]
 
 
