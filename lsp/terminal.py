@@ -15,7 +15,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from lsp.render import more, nothing, outcome, place, shown, source, tally
+from lsp.wording import more, nothing, outcome, place, shown, source, tally
 
 AROUND = 2
 """Lines shown above and below a place."""

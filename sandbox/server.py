@@ -285,9 +285,9 @@ class Server:
 
     def _refill(self, task: str) -> None:
         """Take another task; only after a :meth:`_clean` that found nothing."""
-        from sandbox import boot
+        from sandbox.filling import take
 
-        self._begin(json.loads(boot.take(wire.to_bytes(task))))
+        self._begin(json.loads(take(wire.to_bytes(task))))
 
 
 def layer(folder: str, name: str) -> None:

@@ -41,6 +41,7 @@ BASE: str = getattr(sys, "_base_executable", sys.executable)
 
 INSIDE = (
     "boot",
+    "filling",
     "forward",
     "reset",
     "seccomp",

@@ -17,44 +17,24 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.packages import Package
-from benchmarks.sources import pristine
+from benchmarks.speed import memory, neighbours
 from benchmarks.speed.measure import Measured, Unmeasured, ratio, timed
+from benchmarks.speed.workspace import CORE, lay_out, mixed, positions
 from lsp.facts import Diagnoser
 from lsp.queries import run_verb
 from lsp.servers import find_program
 from lsp.session import Session
-from sandbox.grading.tree import write_tree
 
-CLICK = Package(
-    name="click",
-    version="8.1.7",
-    sha256="ca9853ad459e787e2192211578cc907e7594e294c7ccc834310722b41b9ca6de",
-    license="BSD-3-Clause",
-    split="train",
-    source=("src",),
-)
-CORE = "src/click/core.py"
 ROWS = ("reward", "commands", "batch", "overhead", "neighbours", "memory")
 """What is measured, each on a workspace of its own: ``--only lanser.batch`` asks for one alone."""
 LEAST = 20
 QUERIES = 500
 PATIENCE = "300"
 """Seconds that one request may take: a busy machine makes a cold server slow, not wrong."""
-SYMBOLS = (
-    "Context.invoke",
-    "Context.forward",
-    "Command.main",
-    "Command.parse_args",
-    "Group.command",
-    "Option.prompt_for_value",
-)
 
 
 def measure(runs: int, rows: Sequence[str] = ROWS) -> Iterator[Measured]:
     """The figures of ``rows``. Raises :class:`sandbox.task.TaskError` when click cannot be had."""
-    from benchmarks.speed import memory, neighbours
-
     measures: dict[str, Callable[[Path, int], list[Measured]]] = {
         "reward": rewards,
         "commands": commands,
@@ -66,13 +46,6 @@ def measure(runs: int, rows: Sequence[str] = ROWS) -> Iterator[Measured]:
     for row in rows:
         with tempfile.TemporaryDirectory(prefix="repodojo-speed-") as folder:
             yield from measures[row](lay_out(Path(folder) / "click"), max(runs, LEAST))
-
-
-def lay_out(root: Path) -> Path:
-    """A copy of click's source distribution."""
-    root.mkdir()
-    write_tree(pristine(CLICK), root)
-    return root
 
 
 def rewards(root: Path, runs: int) -> list[Measured]:
@@ -181,28 +154,6 @@ def daemon(root: Path) -> Generator[Callable[..., str]]:
             yield lanser
         finally:
             lanser("daemon", "stop")
-
-
-def positions(root: Path) -> list[tuple[int, int]]:
-    """Where the names of :data:`SYMBOLS` are defined in click's core, 0-based."""
-    from lsp.symbols import outline
-
-    found = outline((root / CORE).read_text("utf-8"))
-    return [symbol.name_span[:2] for name in SYMBOLS if (symbol := found.find(name)) is not None]
-
-
-def mixed(root: Path, count: int) -> list[tuple[str, str]]:
-    """Queries of four verbs at the functions of click's core in turn."""
-    from lsp.symbols import outline
-
-    symbols = [one for one in outline((root / CORE).read_text("utf-8")).symbols if one.kind == "def"]
-    verbs = ("def", "hover", "refs", "locate")
-    made = list[tuple[str, str]]()
-    for index in range(count):
-        symbol = symbols[index * 7 % len(symbols)]
-        line, column = symbol.name_span[:2]
-        made.append((verbs[index % 4], f"{CORE}@L{line + 1}:C{column + 1}"))
-    return made
 
 
 def _counted(meter: Diagnoser) -> None:

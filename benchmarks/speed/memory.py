@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.speed.measure import Measured
+from benchmarks.speed.workspace import mixed
 
 QUERIES = 10_000
 MARKS = (1_000, 4_000, 7_000, QUERIES)
@@ -27,7 +28,6 @@ def measure(root: Path) -> list[Measured]:
 
 async def run(root: Path) -> dict[int, float]:
     """Megabytes by the number of queries answered, with the client that the daemon uses."""
-    from benchmarks.speed.lanser import mixed
     from lsp.client import PyglsClient
     from lsp.host import Options
     from lsp.session import Session

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from benchmarks.speed.measure import Measured, Unmeasured, paired
+from benchmarks.speed.workspace import CORE, positions
 from lsp.host import Options
 from lsp.queries import run_verb
 from lsp.session import Session
@@ -70,8 +71,6 @@ class Took:
 
 def measure(root: Path, runs: int) -> list[Measured]:
     """Cold (to the first pair of answers) and warm, in turns; one line with the reason when multilspy cannot be had."""
-    from benchmarks.speed.lanser import CORE, positions
-
     home = cache_root() / "speed" / REQUIREMENT.replace("==", "-")
     if reason := install(home):
         return [Measured(f"against {REQUIREMENT}", "", note=reason)]
