@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -16,15 +17,31 @@ FLOORS = ("lsp", "sandbox", "agent", "rewards", "trainers", "benchmarks", "dojo"
 MODULES = sorted(path.relative_to(ROOT) for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
 
 
-def _imports(path: Path) -> set[str]:
-    """Names of our floors that a module imports, function-level imports included."""
+def _named(path: Path, *, typing: bool) -> set[str]:
+    """Dotted names that a module imports, function-level imports included; ``typing``: those for annotations too."""
+    tree = ast.parse((ROOT / path).read_text())
+    left_out = (
+        set[int]()
+        if typing
+        else {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            for inner in ast.walk(node)
+        }
+    )
     names: set[str] = set()
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names.add(node.module.split(".")[0])
-    return names & set(FLOORS)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import) and id(node) not in left_out:
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and id(node) not in left_out:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def _imports(path: Path) -> set[str]:
+    """Names of our floors that a module imports."""
+    return {name.split(".")[0] for name in _named(path, typing=True)} & set(FLOORS)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
@@ -32,6 +49,15 @@ def test_a_module_imports_no_floor_above_its_own(path: Path) -> None:
     own = FLOORS.index(path.parts[0])
     upward = {name for name in _imports(path) if FLOORS.index(name) > own}
     assert not upward, f"{path} imports {sorted(upward)}, which stand above {path.parts[0]}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    modules = {".".join(path.with_suffix("").parts): path for path in MODULES if path.name != "__init__.py"}
+    needs = {name: _named(path, typing=False) & modules.keys() for name, path in modules.items()}
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle: {' <- '.join(error.args[1])}")
 
 
 def test_lanser_imports_nothing_of_ours() -> None:
