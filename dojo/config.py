@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -29,6 +29,8 @@ from trainers.loop_config import EvalConfig, TrainConfig
 
 SHORT = {"engine": "kind", "sandbox": "backend"}
 """``engine = "openai"`` is short for its section with that key, in a file and on the command line."""
+TOLD = 3
+"""How many problems of one config a refusal names."""
 
 
 class TasksConfig(BaseModel):
@@ -148,27 +150,47 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def explain(error: ValidationError, model: type[BaseModel] = Config) -> str:
-    """The first problem of a validation as one sentence, with the nearest valid key of ``model`` where one was
-    misspelt."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] != "extra_forbidden":
-        return f"{where}: ".removeprefix(": ") + first["msg"].removeprefix("Value error, ") + more
-    return f"unknown key '{where}'{_nearest(where, model)}{more}"
+    """The problems of a validation as one sentence, the first :data:`TOLD` of them, with the nearest valid key of
+    ``model`` where one was misspelt."""
+    schema = model.model_json_schema()
+    keys, tags = list(dict.fromkeys(_keys(schema))), set(_tags(schema))
+    problems = error.errors(include_url=False)
+    told = [_problem(one["type"], _where(one["loc"], keys, tags), one["msg"], keys) for one in problems[:TOLD]]
+    more = f" (and {len(problems) - TOLD} more)" if len(problems) > TOLD else ""
+    return "; ".join(told) + more
 
 
-def _nearest(key: str, model: type[BaseModel]) -> str:
-    keys = list(dict.fromkeys(_keys(model.model_json_schema())))
+def _problem(kind: str, where: str, message: str, keys: Sequence[str]) -> str:
+    if kind == "extra_forbidden":
+        return f"unknown key '{where}'{_nearest(where, keys)}"
+    if kind == "missing":
+        return f"'{where}' is missing"
+    return f"{where}: ".removeprefix(": ") + message.removeprefix("Value error, ")
+
+
+def _where(loc: Sequence[str | int], keys: Sequence[str], tags: Set[str]) -> str:
+    """The dotted key of a problem as a user writes it: pydantic also names which branch of a union it tried."""
+    found, plain = list[str](), ""
+    for part in loc:
+        key = f"{plain}.{part}".removeprefix(".")
+        if part in tags and key not in keys:
+            continue
+        found.append(str(part))
+        plain = plain if isinstance(part, int) else key
+    return ".".join(found)
+
+
+def _nearest(key: str, keys: Sequence[str]) -> str:
     last = {name.rsplit(".", 1)[-1]: name for name in reversed(keys)}
     tail = key.rsplit(".", 1)[-1]
     misplaced = [last[tail]] if "." in key and tail in last else []
     close = misplaced or difflib.get_close_matches(key, keys, n=1, cutoff=0.6)
     close = close or [last[name] for name in difflib.get_close_matches(tail, last, n=1, cutoff=0.6)]
-    return f"; did you mean '{close[0]}'?" if close else "; 'dojo train CONFIG --dry-run' prints every valid key"
+    return f", did you mean '{close[0]}'?" if close else ", 'dojo train CONFIG --dry-run' prints every valid key"
 
 
 def _keys(schema: dict[str, Any], prefix: str = "", root: dict[str, Any] | None = None) -> Iterator[str]:
+    """Dotted names of every key of a JSON Schema."""
     root = root or schema
     if ref := schema.get("$ref"):
         yield from _keys(root["$defs"][ref.rsplit("/", 1)[-1]], prefix, root)
@@ -178,6 +200,17 @@ def _keys(schema: dict[str, Any], prefix: str = "", root: dict[str, Any] | None 
     for name, child in schema.get("properties", {}).items():
         yield prefix + name
         yield from _keys(child, f"{prefix}{name}.", root)
+
+
+def _tags(schema: Any) -> Iterator[str]:
+    """Names by which the unions of a JSON Schema tell their branches."""
+    if isinstance(schema, dict):
+        yield from schema.get("discriminator", {}).get("mapping", {})
+        for child in schema.values():
+            yield from _tags(child)
+    elif isinstance(schema, list):
+        for child in schema:
+            yield from _tags(child)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -121,6 +121,9 @@ def test_every_shipped_recipe_loads(recipe: Path, tmp_path: Path) -> None:
         ("[train]\ngroup = 5\nwave = 24\n", "no multiple"),
         ('rewards = "gone.toml"\n', "gone.toml"),
         ('[sandbox]\nbackend = "podman"\n', "sandbox.backend"),
+        ('engine = "openai"\n', "'engine.url' is missing; 'engine.model' is missing$"),
+        ('[engine]\nkind = "vllm"\nsharee = true\n', "unknown key 'engine.sharee', did you mean 'engine.share'"),
+        ('seed = "x"\n[optim]\nlr = -1\n[train]\nsteps = "x"\ngroup = "x"\n', r"seed: .*; optim.lr: .*\(and 1 more\)"),
     ],
 )
 def test_a_broken_config_is_one_sentence(text: str, says: str, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_run_that_could_not_be_scored_is_refused_before_it_starts(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("normalizer = 1", "unknown key 'normalizer'; did you mean 'normaliser'?"),
+        ("normalizer = 1", "unknown key 'normalizer', did you mean 'normaliser'?"),
         ('[[turns]]\n[turns.source]\nkind = "pr_v2"\ngamma = 0.9', "did you mean 'turns.credit.gamma'?"),
     ],
 )
