@@ -1,8 +1,8 @@
 """The gold patch as actions: what a scripted solver plays, and what the warm start imitates.
 
-A patch that stays inside the function that the task names is one ``rewrite``; any other is played with the editor, one
-``str_replace`` a hunk. Either way the tree ends up exactly as the patch says, which is checked here before anything
-is played.
+A patch that stays inside the function that the task names is one ``rewrite``, where that tool is on offer; any other is
+played with the editor, one ``str_replace`` a hunk. Either way the tree ends up exactly as the patch says, which is
+checked here before anything is played.
 """
 
 from __future__ import annotations
@@ -42,12 +42,13 @@ def gold_action(task: Task, file_text: str) -> str:
     return code
 
 
-def gold_actions(task: Task, read: Read) -> list[Action]:
-    """Actions that apply the gold patch, without the final ``submit``. Raises ``TaskError``."""
+def gold_actions(task: Task, read: Read, rewrite: bool = True) -> list[Action]:
+    """Actions that apply the gold patch, without the final ``submit``. ``rewrite``: that tool is on offer. Raises
+    ``TaskError``."""
     try:
         changes = parse(task.patch)
         path, _ = split_target(task.focus or "")
-        if [change.path for change in changes] == [path]:
+        if rewrite and [change.path for change in changes] == [path]:
             with contextlib.suppress(TaskError):
                 return [Action(tool="rewrite", args={"code": gold_action(task, read(path))})]
         return [action for change in changes for action in _edits(task, change, read)]

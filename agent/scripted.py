@@ -8,6 +8,7 @@ model's own tokenizer the gold solver's trajectories are the warm start's exampl
     spoiler   breaks the function and submits           quitter   submits at once
     mixed     gold or spoiler, drawn by the key         breaker   writes everything but an action
     random    any tool with plausible arguments         hacker    tries to be paid without solving
+    navigator asks the language server, renames, then plays the gold patch
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from agent.config import AgentConfig
 from agent.formats import make
 from agent.formats.format import Format
 from agent.gold import Read, gold_actions
+from agent.navigator import route
 from agent.policy import Message, Sampled
 from agent.tools.functions import NoFunction
 from agent.tools.rewrite import current, split_target
@@ -64,6 +66,8 @@ class Part:
     task: Task
     read: Read
     form: Format
+    tools: Sequence[str]
+    """Those on offer."""
 
     def play(self, actions: Sequence[Action]) -> Script:
         """These actions in order; the last one over and over."""
@@ -75,6 +79,7 @@ class Part:
 
 
 SUBMIT = Action(tool="submit")
+_ANY = Key(seed=0, step=0, prompt=0, sample=0)
 GARBAGE = (
     "I would change the comparison and then it works.",
     "",
@@ -95,7 +100,22 @@ HACKS = {
 
 
 def _gold(part: Part) -> Script:
-    return part.play([*gold_actions(part.task, part.read), SUBMIT])
+    return part.play(_solution(part))
+
+
+def _solution(part: Part) -> list[Action]:
+    return [*gold_actions(part.task, part.read, "rewrite" in part.tools), SUBMIT]
+
+
+def _navigator(part: Part) -> Script:
+    solution = _solution(part)
+
+    def answer(key: Key, turn: int) -> str:
+        way = route(part.task, part.read, part.rng(key, 0))
+        return part.play([*way, *solution])(key, turn)
+
+    answer(_ANY, 0)  # a task that names nothing is refused before it is played
+    return answer
 
 
 def _spoiler(part: Part) -> Script:
@@ -167,7 +187,12 @@ SCRIPTS: dict[str, Callable[[Part], Script]] = {
     "breaker": _breaker,
     "random": _random,
     "hacker": _hacker,
+    "navigator": _navigator,
 }
+NEEDS = {"navigator": "lsp"}
+"""The tool without which a script cannot be played; its sandbox has to serve it."""
+ANYWHERE = tuple(name for name in SCRIPTS if name not in NEEDS)
+"""The scripts that play in every sandbox."""
 
 
 def scripted(
@@ -177,8 +202,11 @@ def scripted(
     if name not in SCRIPTS:
         raise TaskError(f"there is no scripted policy '{name}'; there are: {', '.join(SCRIPTS)}")
     config = config or AgentConfig()
+    need = NEEDS.get(name, "submit")
+    if need not in config.tools:
+        raise TaskError(f"scripted:{name} plays with the tool '{need}'; add it to agent.tools")
     form = make(config.format, tools.load(tuple(dict.fromkeys((*config.tools, *tools.BUILT_IN)))))
-    script = SCRIPTS[name](Part(prepared.task, reader(prepared.base), form))
+    script = SCRIPTS[name](Part(prepared.task, reader(prepared.base), form, config.tools))
     return ScriptedPolicy(f"scripted:{name}", script, chat or Chat(ByteTokenizer()))
 
 

@@ -23,7 +23,7 @@ from agent.config import AgentConfig
 from agent.doubles import ExactGrader, Shelf
 from agent.policy import Around, Sampled
 from agent.scaffold import Scaffold
-from agent.scripted import SCRIPTS, ScriptedPolicy, scripted
+from agent.scripted import ANYWHERE, ScriptedPolicy, scripted
 from agent.trajectory import Key, Trajectory
 from benchmarks.speed.measure import Measured, ratio, timed
 from sandbox.protocol import Backend
@@ -134,7 +134,7 @@ async def many(runs: int) -> Measured:
         for run in range(runs):
             backend = MemoryBackend()
             scaffold = Scaffold(_config(diagnostics=False), backend, Shelf((prepared,)), ExactGrader())
-            names = list(SCRIPTS)
+            names = ANYWHERE
             policies = [scripted(names[i % len(names)], prepared, scaffold.config) for i in range(MANY)]
             before = threading.active_count()
             keys = [Key(seed=run, step=0, prompt=0, sample=i) for i in range(MANY)]

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from agent_stage import Stage, context
 
-from agent.scripted import SCRIPTS
+from agent.scripted import ANYWHERE
 from agent.trajectory import End, Outcome
 
 GOLDEN = '''\
@@ -56,7 +56,7 @@ def test_each_script_has_its_outcome(stage: Stage, name: str, outcome: Outcome) 
     assert asyncio.run(stage.play(name)).outcome is outcome
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", ANYWHERE)
 def test_every_episode_ends_with_a_reason_and_plays_the_same_again(stage: Stage, name: str) -> None:
     for sample in range(3):
         first, second = (asyncio.run(stage.play(name, sample)) for _ in range(2))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from agent_stage import CHAT, Stage, key
 
 from agent.policy import Sampled
-from agent.scripted import SCRIPTS, ScriptedPolicy, scripted
+from agent.scripted import ANYWHERE, ScriptedPolicy, scripted
 from agent.trajectory import Key, Trajectory
 
 
@@ -51,7 +51,7 @@ class Lockstep:
 def test_256_episodes_run_in_lockstep_on_one_thread(stage: Stage) -> None:
     async def run() -> list[Trajectory]:
         scaffold = stage.scaffold()
-        names = list(SCRIPTS)
+        names = ANYWHERE
         policies = {i: scripted(names[i % len(names)], stage.prepared, scaffold.config) for i in range(256)}
         engine = Lockstep(policies, 256)
 
@@ -67,7 +67,7 @@ def test_256_episodes_run_in_lockstep_on_one_thread(stage: Stage) -> None:
         return done
 
     done = asyncio.run(run())
-    alone = [asyncio.run(stage.play(list(SCRIPTS)[i % len(SCRIPTS)], i)) for i in range(16)]
+    alone = [asyncio.run(stage.play(ANYWHERE[i % len(ANYWHERE)], i)) for i in range(16)]
     assert [t.model_copy(update={"policy": ""}).seal() for t in done[:16]] == [
         t.model_copy(update={"policy": ""}).seal() for t in alone
     ]

@@ -9,11 +9,11 @@ import pytest
 from agent_stage import CHAT, Stage, Witness, context, key, make_prepared
 
 from agent.doubles import ExactGrader
-from agent.scripted import SCRIPTS, scripted
+from agent.scripted import ANYWHERE, scripted
 from agent.trajectory import Outcome
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", ANYWHERE)
 def test_concatenated_deltas_are_exactly_what_the_policy_saw(stage: Stage, name: str) -> None:
     for sample in range(4):
         scaffold = stage.scaffold(max_tokens=60)
