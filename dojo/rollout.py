@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from agent.chat import ByteTokenizer, Chat
 from agent.store import Store
 from agent.trajectory import Key, Trajectory
 from dojo import build
@@ -16,6 +17,7 @@ from dojo.config import Config
 from dojo.errors import UserError
 from dojo.tell import say
 from sandbox.task import Task
+from trainers.config import ModelConfig
 
 AT_ONCE = 4
 """Scripted episodes played at the same time."""
@@ -46,12 +48,13 @@ class Rollout:
         from agent.scripted import scripted
 
         player, store = build.episode_player(self.config, say), Store(self.out) if self.out else None
+        chat = spoken(self.config.model)
         source, room = player.scaffold.source, asyncio.Semaphore(AT_ONCE)
 
         async def one(task: Task, key: Key) -> Trajectory:
             async with room:
                 prepared = await asyncio.to_thread(source.prepare, task)
-                double = scripted(self.policy.partition(":")[2], prepared, self.config.agent)
+                double = scripted(self.policy.partition(":")[2], prepared, self.config.agent, chat)
                 done = await player.play(task, double, key, lambda: None)
             if store:
                 store.append(done)
@@ -90,6 +93,20 @@ class Rollout:
         for trajectory in played:
             self.show(trajectory)
         return played
+
+
+def spoken(model: ModelConfig) -> Chat:
+    """The contexts of a scripted policy: of the model's own tokens, so that the model can learn from what it plays and
+    budgets mean what they mean to it; of bytes where the embedded model was not fetched yet."""
+    from trainers.config import EMBEDDED
+    from trainers.model import check, missing
+    from trainers.sampler import chat
+
+    check(model)
+    if model.name == EMBEDDED and (reason := missing()):
+        say(f"the scripted policy speaks bytes, not the model's tokens: {reason}")
+        return Chat(ByteTokenizer())
+    return chat(model)
 
 
 def load_weights(learner: Any, policy: str) -> None:
