@@ -14,6 +14,11 @@ from functools import cache
 from typing import NoReturn
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No timing decides a test: not of one example (200 ms unless told otherwise), and not of making it.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @cache
