@@ -7,11 +7,11 @@ redoing are no attempts; a fact that was not measured raises :class:`RewardError
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from agent.trajectory import Outcome, Trajectory
+from agent.trajectory import Facts, Outcome, Trajectory
 from rewards.errors import RewardError
 from sandbox.task import Failure, Status
 
@@ -29,6 +29,8 @@ class Member:
     """One valid trajectory of a group."""
 
     source: Trajectory
+    facts: tuple[Facts, ...]
+    """Of each turn."""
     place: int
     """Index in the group as it was given."""
     outcome: Outcome
@@ -90,30 +92,58 @@ def outcome_of(trajectory: Trajectory) -> Outcome | None:
 
 
 def _member(place: int, trajectory: Trajectory, outcome: Outcome) -> Member:
-    for index, turn in enumerate(trajectory.turns):
-        confidence = turn.facts.confidence
-        if confidence is not None and not 0.0 <= confidence <= 1.0:
+    facts = tuple([turn.facts for turn in trajectory.turns])
+    for index, one in enumerate(facts):
+        if (confidence := one.confidence) is not None and not 0.0 <= confidence <= 1.0:
             raise RewardError(f"{trajectory.task}, turn {index}: confidence is {confidence}, which is not in [0, 1]")
     verdict = trajectory.verdict
     flagged = verdict is not None and (bool(verdict.flags) or verdict.status is Status.TAMPERED)
-    return Member(trajectory, place, outcome, flagged, tuple(_attempts(trajectory)))
+    return Member(trajectory, facts, place, outcome, flagged, _attempts(trajectory.base_tree, facts))
 
 
-def _attempts(trajectory: Trajectory) -> Iterator[int]:
-    seen = {trajectory.base_tree} if trajectory.base_tree else set[str]()
-    for index, turn in enumerate(trajectory.turns):
-        tree = turn.facts.tree
-        if turn.facts.attempt and (tree is None or tree not in seen):
-            yield index
+def _attempts(base: str, facts: Sequence[Facts]) -> tuple[int, ...]:
+    seen: set[str | None] = {base} if base else set()
+    found: list[int] = []
+    for index, one in enumerate(facts):
+        if (tree := one.tree) not in seen and one.attempt:
+            found.append(index)
         if tree is not None:
             seen.add(tree)
+    return tuple(found)
 
 
 def _grades(members: Sequence[Member]) -> Grades:
-    owner = tuple((index, turn) for index, member in enumerate(members) for turn in member.attempts)
     names = next((member.source.tests for member in members if member.attempts and member.source.tests), ())
-    orders = [_order(member, names) if member.attempts else None for member in members]
-    return Grades(names, tuple(_row(members[index], turn, orders[index]) for index, turn in owner), owner)
+    rows: list[str] = []
+    owner: list[tuple[int, int]] = []
+    for index, member in enumerate(members):
+        rows += _rows(member, names)
+        owner += [(index, turn) for turn in member.attempts]
+    return Grades(names, tuple(rows), tuple(owner))
+
+
+def _rows(member: Member, names: Sequence[str]) -> list[str]:
+    """The vectors of a member's attempts, one digit per test of ``names``."""
+    if not member.attempts:
+        return []
+    order, width = _order(member, names), len(member.source.tests)
+    found = [member.facts[turn].tests for turn in member.attempts]
+    rows = [digits for digits in found if digits is not None and len(digits) == width]
+    if len(rows) < len(found):
+        raise _ungraded(member, found, width)
+    return rows if order is None else ["".join([digits[place] for place in order]) for digits in rows]
+
+
+def _ungraded(member: Member, found: Sequence[str | None], width: int) -> RewardError:
+    """The first attempt without a vector, or with one of another length, by its name."""
+    turn, digits = next((t, d) for t, d in zip(member.attempts, found, strict=True) if d is None or len(d) != width)
+    where = f"{member.name}, turn {turn}"
+    if digits is not None:
+        return RewardError(f"{where}: {len(digits)} grades of {width} tests")
+    return RewardError(
+        f"{where}: the attempt was not graded; record the run with --agent.shadow on, "
+        "or take a recipe without test vectors"
+    )
 
 
 def _order(member: Member, names: Sequence[str]) -> list[int] | None:
@@ -124,15 +154,3 @@ def _order(member: Member, names: Sequence[str]) -> list[int] | None:
     if odd := sorted({*own} ^ {*names}):
         raise RewardError(f"{member.name}: the attempts of a group were graded on different tests ({odd[0]})")
     return [own.index(name) for name in names]
-
-
-def _row(member: Member, turn: int, order: Sequence[int] | None) -> str:
-    digits = member.source.turns[turn].facts.tests
-    if digits is None:
-        raise RewardError(
-            f"{member.name}, turn {turn}: the attempt was not graded; record the run with --agent.shadow on, "
-            "or take a recipe without test vectors"
-        )
-    if len(digits) != len(member.source.tests):
-        raise RewardError(f"{member.name}, turn {turn}: {len(digits)} grades of {len(member.source.tests)} tests")
-    return digits if order is None else "".join(digits[place] for place in order)

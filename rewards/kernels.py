@@ -21,7 +21,7 @@ LARGE = 20_000
 """Cells, of all calls so far, after which importing numpy pays; it is used at once where something else imported it."""
 SMALL = 1_000
 """Cells below which plain Python is faster."""
-BLOCK = 15_000
+BLOCK = 100_000
 """Cells that are added at a time."""
 
 
@@ -50,7 +50,8 @@ def density(histogram: Mapping[int, int], attempts: int, sigma: float) -> dict[i
     O(attempts) exponentials.
     """
     levels = sorted(histogram)
-    table = [math.exp(-((gap / attempts) ** 2) / (2 * sigma * sigma)) for gap in range(levels[-1] - levels[0] + 1)]
+    scale = -1.0 / (2 * (sigma * attempts) ** 2)
+    table = list(map(math.exp, [scale * (gap * gap) for gap in range(levels[-1] - levels[0] + 1)]))
     numpy = _numpy_for(len(levels) * len(table))
     made = _density_numpy(numpy, levels, histogram, table) if numpy else _density_plain(levels, histogram, table)
     return dict(zip(levels, made, strict=True))
@@ -118,8 +119,7 @@ def _numpy(rows: Sequence[str]) -> Any:
 
 
 def _tables(numpy: Any, rows: Sequence[str]) -> Iterator[Any]:
-    """The rows as tables of bytes, at most 255 rows and :data:`BLOCK` cells each: they stay in the cache as floats,
-    too."""
+    """The rows as tables of bytes, at most 255 rows and about :data:`BLOCK` cells each."""
     step = min(255, max(1, BLOCK // max(1, len(rows[0]))))
     for start in range(0, len(rows), step):
         some = rows[start : start + step]
@@ -132,8 +132,15 @@ def _weighted_numpy(
 ) -> list[float]:
     terms = _Terms([weights[count] for count in counts], len(counts))
     high, low = terms.columns(numpy)
-    tables = (table.astype(float) for table in _tables(numpy, rows))
-    return numpy.concatenate([terms.value(table @ high, table @ low) for table in tables]).tolist()
+    made: list[float] = []
+    floats = None
+    for table in _tables(numpy, rows):
+        if floats is None:  # The first table is the largest: one buffer serves them all.
+            floats = numpy.empty(table.shape)
+        cells = floats[: len(table)]
+        numpy.copyto(cells, table)
+        made += terms.value(cells @ high, cells @ low).tolist()
+    return made
 
 
 def _weighted_plain(rows: Sequence[str], counts: Sequence[int], weights: Mapping[int, float]) -> list[float]:

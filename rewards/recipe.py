@@ -70,7 +70,7 @@ class Recipe:
         seen = read(group, self._suites)
         channels = self._channels(seen)
         combined = tuple(
-            self._combine(self.config.outcome.worth(member), own, len(member.source.turns))
+            self._combine(self.config.outcome.worth(member), own, len(member.facts))
             for member, own in zip(seen.members, channels, strict=True)
         )
         totals = [one.total for one in combined]
@@ -108,7 +108,7 @@ class Recipe:
     def _fuse(
         self, group: Group, advantages: Sequence[float], parts: Mapping[str, list[list[float]]]
     ) -> list[list[float]]:
-        lengths = [len(member.source.turns) for member in group.members]
+        lengths = [len(member.facts) for member in group.members]
         turns = [(channel.beta, parts[channel.source.kind]) for channel in self.config.turns]
         return fuse(advantages, self.config.trajectory_weight, turns, lengths)
 

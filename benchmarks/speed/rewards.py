@@ -15,6 +15,7 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from statistics import mean
 
@@ -104,10 +105,16 @@ def trajectory(sample: int, *, turns: int, tests: int, tokens: int) -> Trajector
         policy="none",
         turns=tuple(_turn(rng, f"{sample}-{turn}", tests, max(1, tokens // turns // 2)) for turn in range(turns)),
         end=End.SUBMITTED,
-        tests=tuple(f"tests/test_{j % 20}.py::test_{j}" for j in range(tests)),
+        tests=_names(tests),
         patch="some",
         verdict=Verdict(status=Status.FAILED),
     )
+
+
+@cache
+def _names(tests: int) -> tuple[str, ...]:
+    """One object for all episodes of a task, as in a run."""
+    return tuple(f"tests/test_{j % 20}.py::test_{j}" for j in range(tests))
 
 
 def _turn(rng: random.Random, tree: str, tests: int, tokens: int) -> Turn:

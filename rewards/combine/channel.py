@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import add
 
 TOLERANCE = 1e-9
 """A share such as 0.1 * 5/10 must reach a threshold of 0.05 whatever the rounding."""
@@ -50,11 +51,13 @@ def reaches(value: float, threshold: float, inclusive: bool) -> bool:
     return value >= threshold - TOLERANCE if inclusive else value > threshold + TOLERANCE
 
 
-def summed(channels: Sequence[Channel], length: int) -> tuple[float, ...]:
-    """Per turn, the sum over channels."""
-    if not channels:
+def summed(rows: Sequence[Sequence[float]], length: int) -> tuple[float, ...]:
+    """Per turn, the correctly rounded sum over channels; ``rows`` holds what each channel pays at each turn."""
+    if not rows:
         return (0.0,) * length
-    return tuple(math.fsum(column) for column in zip(*(channel.turns for channel in channels), strict=True))
+    if len(rows) == 2:  # The float sum of two numbers is correctly rounded as it is.
+        return tuple(map(add, *rows))
+    return tuple(map(math.fsum, zip(*rows, strict=True)))
 
 
 def clamped(combined: Combined, ceiling: float) -> Combined:

@@ -18,7 +18,7 @@ class DirectAccumulation(Option):
 
     def combine(self, outcome: float, channels: Sequence[Channel], length: int) -> Combined:
         """Add everything."""
-        return Combined(outcome, summed(channels, length), True)
+        return Combined(outcome, summed([one.turns for one in channels], length), True)
 
     def span(self, outcome: float, ranges: Sequence[tuple[int, float, float]]) -> tuple[float, float]:
         """Least and greatest return at an outcome level; ``ranges`` holds (priority, least, greatest) per critic."""

@@ -17,11 +17,10 @@ outcome-only, bit for bit.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
-from rewards.combine.channel import Channel, Combined, reaches
+from rewards.combine.channel import Channel, Combined, reaches, summed
 from rewards.option import Option, Threshold
 
 
@@ -38,8 +37,7 @@ class Gated(Option):
         """Mask each channel by the outcome and by the channels above it, then add."""
         opened = self.opens(outcome)
         steps = [self._masked(channel, channels, opened) for channel in channels]
-        columns = zip(*steps, strict=True) if steps else iter([(0.0,)] * length)
-        return Combined(outcome, tuple(math.fsum(column) for column in columns), opened)
+        return Combined(outcome, summed(steps, length), opened)
 
     def span(self, outcome: float, ranges: Sequence[tuple[int, float, float]]) -> tuple[float, float]:
         """Least and greatest return at an outcome level. Any channel may be closed by another, so 0 is always in

@@ -23,7 +23,7 @@ class Renorm(Option):
 
     def combine(self, outcome: float, channels: Sequence[Channel], length: int) -> Combined:
         """Shift the outcome by 1 and add the step rewards."""
-        return Combined(self._unit(outcome) - 1.0, summed(channels, length), True)
+        return Combined(self._unit(outcome) - 1.0, summed([one.turns for one in channels], length), True)
 
     def span(self, outcome: float, ranges: Sequence[tuple[int, float, float]]) -> tuple[float, float]:
         """Least and greatest return at an outcome level."""

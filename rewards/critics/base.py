@@ -77,5 +77,6 @@ class Share(Step):
 
 def channel(critic: Critic, marks: Marks) -> Channel:
     """The marks of one member as a combination takes them."""
-    turns = tuple(mark / len(marks) for mark in marks) if critic.share else marks
+    count = len(marks)
+    turns = tuple([mark / count for mark in marks]) if critic.share else marks
     return Channel(critic.kind, critic.priority, critic.threshold, marks, turns)

@@ -21,7 +21,4 @@ class ActionFormat(Share):
 
     def marks(self, group: Group) -> Sequence[Marks]:
         """``weight`` for each turn that parsed."""
-        return [
-            tuple(self.weight if turn.facts.format_ok else 0.0 for turn in member.source.turns)
-            for member in group.members
-        ]
+        return [tuple([self.weight if f.format_ok else 0.0 for f in member.facts]) for member in group.members]

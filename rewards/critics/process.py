@@ -55,15 +55,15 @@ class _Process(Step):
 
     def _turns(self, member: Member, start: int | None) -> list[Observation]:
         told: list[Observation] = []
-        for index, turn in enumerate(member.source.turns):
-            count = turn.facts.diagnostics
-            if start is None and (turn.facts.changed or count is not None):
+        for index, facts in enumerate(member.facts):
+            count = facts.diagnostics
+            if start is None and (facts.changed or count is not None):
                 raise RewardError(f"a process reward needs the diagnostics of the base tree of {member.name}")
-            if turn.facts.changed and count is None:
+            if facts.changed and count is None:
                 if self.missing == "refuse":
                     raise RewardError(f"a process reward needs the diagnostics of {member.name}, turn {index}")
                 count = 2 * max(1, start or 0)
-            told.append(Observation(count, turn.facts.safe, turn.facts.confidence))
+            told.append(Observation(count, facts.safe, facts.confidence))
         return told
 
 

@@ -53,7 +53,7 @@ class Suppressed(Step):
 
 
 def _counts(member: Member) -> list[int | None]:
-    for index, turn in enumerate(member.source.turns):
-        if turn.facts.changed and turn.facts.suppressed is None:
+    for index, facts in enumerate(member.facts):
+        if facts.changed and facts.suppressed is None:
             raise RewardError(f"critic 'suppressed' needs the suppressed diagnostics of {member.name}, turn {index}")
-    return [turn.facts.suppressed for turn in member.source.turns]
+    return [facts.suppressed for facts in member.facts]

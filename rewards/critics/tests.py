@@ -37,7 +37,7 @@ class TestVector(Step):
 
     def attempts(self, group: Group) -> list[list[float | None]]:
         """Per member and turn: the value of an attempt, ``None`` for other turns."""
-        values: list[list[float | None]] = [[None] * len(member.source.turns) for member in group.members]
+        values: list[list[float | None]] = [[None] * len(member.facts) for member in group.members]
         grades = group.grades
         for (index, turn), value in zip(grades.owner, self.aggregation.values(grades, group.suite), strict=True):
             values[index][turn] = self.weight * value

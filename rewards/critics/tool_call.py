@@ -19,7 +19,4 @@ class ToolCall(Share):
 
     def marks(self, group: Group) -> Sequence[Marks]:
         """``weight`` for each turn whose call was valid."""
-        return [
-            tuple(self.weight if turn.facts.tool_ok else 0.0 for turn in member.source.turns)
-            for member in group.members
-        ]
+        return [tuple([self.weight if f.tool_ok else 0.0 for f in member.facts]) for member in group.members]

@@ -28,7 +28,5 @@ class TurnCost(Step):
     def marks(self, group: Group) -> Sequence[Marks]:
         """Per member and turn."""
         cost = -self.weight / self.horizon
-        return [
-            tuple(cost if turn < self.horizon else 0.0 for turn in range(len(member.source.turns)))
-            for member in group.members
-        ]
+        lengths = [len(member.facts) for member in group.members]
+        return [tuple(cost if turn < self.horizon else 0.0 for turn in range(length)) for length in lengths]

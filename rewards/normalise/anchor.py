@@ -53,9 +53,9 @@ def before(member: Member) -> list[str]:
     """Tree hash before each turn."""
     states: list[str] = []
     tree = member.source.base_tree
-    for index, turn in enumerate(member.source.turns):
+    for index, facts in enumerate(member.facts):
         states.append(tree)
-        if turn.facts.changed and turn.facts.tree is None:
+        if facts.changed and facts.tree is None:
             raise RewardError(f"normaliser 'anchor' needs the tree hash of {member.name}, turn {index}")
-        tree = turn.facts.tree or tree
+        tree = facts.tree or tree
     return states

@@ -5,7 +5,7 @@ A turn without a return (``None``) gets an advantage of exactly 0 and enters no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -42,11 +42,6 @@ class TurnNormaliser(Protocol):
 def pooled(values: TurnReturns) -> list[float]:
     """All returns of a group, in order."""
     return [value for row in values for value in row if value is not None]
-
-
-def each(values: TurnReturns, advantage: Callable[[float], float]) -> list[list[float]]:
-    """``advantage`` of every return."""
-    return [[0.0 if value is None else advantage(value) for value in row] for row in values]
 
 
 def entries(values: TurnReturns) -> Iterator[tuple[int, int, float]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from rewards.normalise.base import TurnReturns, View, each, pooled
+from rewards.normalise.base import TurnReturns, View, pooled
 from rewards.normalise.statistics import mean
 from rewards.option import Option
 
@@ -30,7 +30,7 @@ class MeanOnly(Option):
     def turns(self, values: TurnReturns, view: View) -> list[list[float]]:
         """VeRPO, equation 12: minus the mean over all turns of all members that have a return."""
         middle = mean(pooled(values))
-        return each(values, lambda value: value - middle)
+        return [[0.0 if value is None else value - middle for value in row] for row in values]
 
     def gain(self) -> float:
         return 1.0

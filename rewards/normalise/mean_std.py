@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from rewards.normalise.base import TurnReturns, View, each, pooled
+from rewards.normalise.base import TurnReturns, View, pooled
 from rewards.normalise.statistics import deviation, mean
 from rewards.option import Option, Positive
 
@@ -34,7 +34,7 @@ class MeanStd(Option):
         """Over all turns of all members that have a return (iStar's A^S)."""
         found = pooled(values)
         middle, scale = mean(found), deviation(found) + self.eps
-        return each(values, lambda value: (value - middle) / scale)
+        return [[0.0 if value is None else (value - middle) / scale for value in row] for row in values]
 
     def gain(self) -> float:
         return math.inf
