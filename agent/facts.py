@@ -58,6 +58,7 @@ class Tracker:
         if new and self._attempts is not None:
             with boundary(Failure.SANDBOX):
                 await self._attempts.note(self._prepared, self.tree, self.base.manifest, self.manifest, self._sandbox)
+        answer = self._lab.keep(result.bundle) if result.bundle else None
         return Facts(
             format_ok=True,
             tool_ok=result.ok,
@@ -70,7 +71,8 @@ class Tracker:
             targets=measured.targets if measured else None,
             confidence=result.confidence,
             safe=result.safe,
-            bundle=measured.bundle if measured else self._lab.keep(result.bundle) if result.bundle else None,
+            bundle=measured.bundle if measured else answer,
+            answer=answer,
         )
 
     async def _measure(self) -> Measured | None:

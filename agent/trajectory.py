@@ -100,7 +100,11 @@ class Facts(BaseModel):
     """Every safety check of the last prospective mutation passed; ``None``: this turn mutated nothing through
     lanser."""
     bundle: str | None = None
-    """Digest of the Analysis Bundle in the side store."""
+    """Digest of the Analysis Bundle in the side store: of the measurement that ``diagnostics`` comes from, else
+    ``answer``."""
+    answer: str | None = None
+    """Digest of the bundle in which the language server answered the policy's own question: where its selector led,
+    what would change, each safety check."""
     tests: str | None = Field(default=None, pattern="^[01]*$")
     """Shadow grades of an attempt: one digit per test of :attr:`Trajectory.tests`, 1 passed."""
 

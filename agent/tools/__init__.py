@@ -56,18 +56,26 @@ def load(names: Sequence[str]) -> dict[str, Tool]:
 
 @cache
 def _class(name: str) -> type[Tool]:
-    module, _, attribute = _place(name).partition(":")
-    return getattr(import_module(module), attribute)
+    place = _place(name)
+    module, _, attribute = place.partition(":")
+    try:
+        found: type[Tool] = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"the tool '{name}' cannot be loaded from {place}: {error}") from None
+    if found.name != name:
+        raise ValueError(f"the tool at {place} calls itself '{found.name}'; its entry point has to be named so, too")
+    return found
 
 
 @cache
 def _place(name: str) -> str:
-    if name in BUILT_IN:
-        return BUILT_IN[name]
-    found = {entry.name: entry.value for entry in metadata.entry_points(group=GROUP)}
-    if name in found:
-        return found[name]
-    known = [*BUILT_IN, *found]
+    offered = [(entry.name, entry.value) for entry in metadata.entry_points(group=GROUP)]
+    known = dict.fromkeys([*BUILT_IN, *(other for other, _ in offered)])
+    places = sorted({place for other, place in (*BUILT_IN.items(), *offered) if other == name})
+    if len(places) > 1:
+        raise ValueError(f"the tool name '{name}' is used twice, by {' and '.join(places)}; rename one entry point")
+    if places:
+        return places[0]
     close = difflib.get_close_matches(name, known, n=1)
     way_out = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(known)}"
     raise ValueError(f"there is no tool '{name}'; {way_out}")

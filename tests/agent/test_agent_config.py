@@ -101,6 +101,32 @@ def test_two_tools_that_claim_one_fence_are_refused(plugin: str) -> None:
         tools.load(("bash", plugin, "submit"))
 
 
+@pytest.mark.parametrize("plugin", ["second"], indirect=True)
+def test_a_tool_name_that_two_packages_use_is_refused(plugin: str, tmp_path: Path) -> None:
+    other = tmp_path / "installed" / "other-1.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1\n")
+    (other / "entry_points.txt").write_text(f"[repodojo.tools]\n{plugin} = other:Count\n")
+    with pytest.raises(ValidationError, match=f"name '{plugin}' is used twice, by {plugin}:Count and other:Count"):
+        AgentConfig(tools=("bash", plugin, "submit"))
+
+
+@pytest.mark.parametrize("plugin", ["third"], indirect=True)
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [("gone:Count", "cannot be loaded from gone:Count: No module"), ("agent.tools.bash:Bash", "calls itself 'bash'")],
+)
+def test_a_tool_that_is_not_what_its_entry_point_says_is_refused(
+    plugin: str, tmp_path: Path, value: str, reason: str
+) -> None:
+    name = f"odd_{len(value)}"
+    (tmp_path / "installed" / f"{plugin}-1.dist-info" / "entry_points.txt").write_text(
+        f"[repodojo.tools]\n{name} = {value}\n"
+    )
+    with pytest.raises(ValueError, match=reason):
+        tools.load((name, "submit"))
+
+
 def shown(what: RenderableType) -> str:
     out = StringIO()
     Console(file=out, width=120, force_terminal=False).print(what)

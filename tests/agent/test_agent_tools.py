@@ -121,15 +121,31 @@ def test_the_language_server_answers_shortly_and_its_confidence_is_a_fact(prepar
     assert not any(turn.facts.changed for turn in turns)
 
 
-def test_a_rename_is_a_preview_until_it_is_applied_and_its_safety_is_a_fact(prepared: Prepared) -> None:
-    rename = {"verb": "rename", "selector": ADD, "name": "plus"}
-    trajectory = played(prepared, lsp(**rename), lsp(**rename, apply=True), diagnostics=True)
+def test_a_rename_is_a_preview_until_it_is_applied_and_its_safety_is_a_fact(prepared: Prepared, tmp_path: Path) -> None:
+    rename, side = {"verb": "rename", "selector": ADD, "name": "plus"}, SideFiles(tmp_path / "side")
+    trajectory = played(prepared, lsp(**rename), lsp(**rename, apply=True), diagnostics=True, side=side)
     preview, applied, _ = trajectory.turns
     assert "+    def plus(self" in preview.observation and "nothing was written" in preview.observation
     assert preview.facts.safe is True and not preview.facts.changed
     assert applied.observation.endswith("written: 1 files") and applied.facts.safe is True
     assert applied.facts.attempt and applied.facts.diagnostics == 0 and applied.facts.targets is not None
     assert "+    def plus(self" in trajectory.patch and ".lanser" not in trajectory.patch
+    assert preview.facts.bundle == preview.facts.answer != applied.facts.answer != applied.facts.bundle
+    answer, measured = side.get(applied.facts.answer or ""), side.get(applied.facts.bundle or "")
+    assert answer["resolution"]["confidence"] == 1.0 and all(answer["edits"]["checks"].values())
+    assert measured["request"]["cmd"] == "diag" and measured["facts"]["targets"]["digest"] == applied.facts.targets
+
+
+def test_code_actions_are_listed_and_one_of_them_is_shown_and_then_taken(prepared: Prepared) -> None:
+    (prepared.base / "pack/late.py").write_text("def where():\n    return os.getcwd()\n")
+    here = {"verb": "code-action", "selector": "pack/late.py@L2:C12"}
+    chosen = {**here, "title": "import os"}
+    trajectory = played(prepared, lsp(**here), lsp(**chosen), lsp(**chosen, apply=True), diagnostics=True)
+    listed, preview, applied, _ = trajectory.turns
+    assert "quickfix: import os" in listed.observation.split("\n") and listed.facts.safe is None
+    assert "+import os" in preview.observation and preview.facts.safe is True and not preview.facts.changed
+    assert applied.facts.attempt and applied.facts.safe is True and applied.facts.confidence == 1.0
+    assert "+import os" in trajectory.patch
 
 
 @pytest.mark.parametrize(
