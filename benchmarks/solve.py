@@ -12,7 +12,7 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,8 +25,9 @@ from agent.formats import FORMATS
 from agent.scaffold import Scaffold
 from agent.scripted import scripted
 from agent.store import SideFiles, Store
-from agent.trajectory import Key, Outcome, Trajectory, Turn
+from agent.trajectory import Key, Outcome, Trajectory
 from benchmarks.everything import Everything
+from benchmarks.factsheet import sheet
 from benchmarks.rows import load_tasks
 from sandbox.protocol import Backend, Limits, SandboxError
 from sandbox.task import Prepared, Status, Task, TaskError
@@ -75,29 +76,8 @@ def report(found: Sequence[Solved]) -> str:
         lines.append(f"| {' | '.join(map(str, cells))} |")
     for one in found:
         if one.trajectory is not None:
-            lines += ["", f"## {one.task}, {one.way}", "", *_turns(one.trajectory)]
+            lines += ["", f"## {one.task}, {one.way}", "", *sheet(one.trajectory)]
     return "\n".join(lines) + "\n"
-
-
-def _turns(trajectory: Trajectory) -> Iterator[str]:
-    base = trajectory.base_diagnostics
-    yield f"Ended: {trajectory.end.value}; outcome {trajectory.outcome.value}; {base} errors before the first turn."
-    yield ""
-    yield "| turn | tool | tool ok | exit code | new tree | errors (suppressed) | hidden tests | observation |"
-    yield "|---|---|---|---|---|---|---|---|"
-    for index, turn in enumerate(trajectory.turns):
-        yield f"| {index} | {' | '.join(_cells(turn))} |"
-
-
-def _cells(turn: Turn) -> Iterator[str]:
-    facts = turn.facts
-    yield " + ".join(action.tool for action in (turn.action, *turn.more) if action) or "none"
-    yield "yes" if facts.tool_ok else "no"
-    yield "" if facts.exit_code is None else str(facts.exit_code)
-    yield "yes" if facts.attempt else ""
-    yield "" if facts.diagnostics is None else f"{facts.diagnostics} ({facts.suppressed})"
-    yield "" if facts.tests is None else f"{facts.tests.count('1')}/{len(facts.tests)}"
-    yield turn.observation.split("\n")[0][:60].replace("|", "\\|")
 
 
 async def _solve(options: argparse.Namespace) -> list[Solved]:
