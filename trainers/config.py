@@ -245,9 +245,13 @@ class ScaleConfig(BaseModel):
 
     gpus: int = Field(default=1, ge=1)
     """GPUs that learn: one process each, started by ``torchrun --nproc-per-node``."""
-    parallel: Literal["ddp", "fsdp2"] = "ddp"
+    parallel: Literal["ddp", "fsdp2", "deepspeed"] = "ddp"
     """``ddp``: every rank holds everything, gradients are summed. ``fsdp2``: weights, gradients and optimiser are
-    shared out, and a server samples (:mod:`trainers.sharded`)."""
+    shared out, and a server samples (:mod:`trainers.sharded`). ``deepspeed``: whole weights, the rest is shared out
+    (:mod:`trainers.zero`; the package deepspeed)."""
+    zero: Literal[1, 2] | None = None
+    """Stage of ``deepspeed``: 1 shares the optimiser's state out, 2 the gradients as well. ``None``: as accelerate was
+    told, or 2."""
     samplers: int = Field(default=0, ge=0)
     """GPUs of the sampling server alone; 0: it shares those that learn."""
     tensor: int = Field(default=1, ge=1)
@@ -263,6 +267,11 @@ class ScaleConfig(BaseModel):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
+        if self.zero is not None and self.parallel != "deepspeed":
+            raise ValueError(
+                f"scale.zero is a stage of DeepSpeed and scale.parallel is '{self.parallel}': unset it, or set "
+                "scale.parallel to 'deepspeed'"
+            )
         sampling = self.samplers or self.gpus
         if sampling % self.tensor:
             raise ValueError(

@@ -12,26 +12,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainers import average, batch, recompute
+from trainers import average, batch, recompute, state_files
 from trainers.config import LossConfig, OptimConfig, SftConfig
 from trainers.estimators.reinforce import estimated
 from trainers.forward import Flat, flatten, forward
 from trainers.losses.aggregate import weights
 from trainers.losses.build import dead_without_credit, losses
 from trainers.losses.tokens import Tokens
-from trainers.masters import lend, masters, settle
 from trainers.model import Model
+from trainers.optimiser import Adam, Optimiser
 from trainers.packing import Packed, pack
 from trainers.protocol import Row
 from trainers.ranks import Alone, Ranks
 from trainers.schedule import policy_rate, rate
-from trainers.sharded import shard, state, whole
+from trainers.sharded import alike, shard, state, whole
+from trainers.state_files import Counters, Saved
 from trainers.teacher import gaps
 from trainers.trainable import swapped, trainable
 from trainers.update_metrics import UpdateMetrics
@@ -57,23 +58,23 @@ class TransformersLearner:
         threads: int = 1,
         ranks: Ranks | None = None,
         shared: str | None = None,
+        zero: int | None = None,
     ) -> None:
         """``temperature`` is the sampler's: log-probabilities are taken at it. ``shared`` is the device on which the
-        weights are shared out over the ranks (:mod:`trainers.sharded`)."""
+        weights are shared out over the ranks (:mod:`trainers.sharded`), ``zero`` the stage in which DeepSpeed shares
+        the rest out (:mod:`trainers.zero`)."""
         self.ranks: Ranks = ranks or Alone()
         self.threads = threads
         self.model, self.optim, self.loss, self.sft = model, optim, loss, sft
         self.temperature = temperature
         self.shared = shared is not None
         self.parameters = _learning(model.net, optim, shared)
-        self.masters = masters(self.parameters)
-        """What the optimiser steps, by the name of the weight."""
         self.imitated = 0
         """Supervised steps made."""
         self.stepped = 0
         """Policy-gradient steps made."""
         self.stage: Stage = "sft"
-        self.optimiser = self._optimiser()
+        self.optimiser: Optimiser = _optimiser(model.net, self.parameters, optim, self.ranks, self.shared, zero)
         self._weights: dict[str, float] = {}
         self.reference: dict[str, Tensor] = {}
         """Trainable weights before the first policy-gradient step, when a KL penalty needs them."""
@@ -101,9 +102,7 @@ class TransformersLearner:
         self._enter("policy")
         rows = self._credited(rows)
         self._accumulate(rows, self._policy_loss, self._live(rows))
-        found = {name: whole(p.grad).clone() for name, p in self.parameters.items() if p.grad is not None}
-        self._clear()
-        return found
+        return self.optimiser.gradient()
 
     def averaged(self) -> AbstractContextManager[None]:
         """The model with the averaged weights, as long as it lasts and where there are any. Nothing may learn
@@ -111,21 +110,34 @@ class TransformersLearner:
         return average.lent(self.parameters, self.average if self.optim.ema is not None else {})
 
     def save(self, folder: Path) -> None:
-        """Trainable weights, optimiser and counters into an existing folder."""
-        from trainers.state_files import save
-
-        save(self, folder)
+        """Trainable weights, optimiser and counters into an existing folder: the same for any number of ranks, of which
+        each gives its part of what is shared out and rank 0 writes. There is no random state: nothing in a step
+        draws."""
+        saved = Saved(
+            weights=self._kept(self.optimiser.weights()),
+            moments=self._kept(self.optimiser.moments()),
+            reference=self._kept((name, whole(value)) for name, value in self.reference.items()),
+            counters=Counters(self.stage, self.imitated, self.stepped, self.model.version),
+        )
         if not self.ranks.rank:
+            state_files.save(saved, folder)
             average.save(self.average, folder)
 
-    def load(self, folder: Path) -> None:
-        """Bit for bit what was saved. Raises :class:`trainers.tokenizer.ModelError`."""
-        from trainers.state_files import load
+    def _kept(self, parts: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+        """Given by all ranks, kept by rank 0."""
+        return {name: value.contiguous() for name, value in parts if not self.ranks.rank}
 
+    def load(self, folder: Path) -> None:
+        """Bit for bit what was saved. Raises :class:`trainers.tokenizer.ModelError`; then nothing is changed."""
         with self.model.lock:
-            load(self, folder)
-        self.average = average.load(folder, self.masters)
-        self.reference = self._parked(self.reference)
+            saved = state_files.load(folder, {name: tuple(p.shape) for name, p in self.parameters.items()})
+            self._enter(saved.counters.stage)
+            self.optimiser.load(saved.weights, saved.moments)
+            self.imitated, self.stepped = saved.counters.imitated, saved.counters.stepped
+            self.model.version = saved.counters.version
+        self.average = average.load(folder, self.optimiser.masters) if self.optim.ema is not None else {}
+        placed = {name: alike(value, self.parameters[name]) for name, value in saved.reference.items()}
+        self.reference = self._parked(placed)
 
     def state(self) -> Iterator[tuple[str, Tensor]]:
         """The network's whole state; every rank must ask for all of it, if weights are shared out."""
@@ -139,27 +151,16 @@ class TransformersLearner:
         if stage == self.stage:
             return
         self.stage = stage
-        self.optimiser = self._optimiser()
+        self.optimiser.restart()
         if stage == "policy" and self.loss.kl:
             self.reference = self._parked({name: p.detach().clone() for name, p in self.parameters.items()})
         if stage == "policy" and self.optim.ema is not None:
-            self.average = average.start(self.masters)
+            self.average = average.start(self.optimiser.masters)
 
     def _parked(self, reference: dict[str, Tensor]) -> dict[str, Tensor]:
         """Where the reference waits for its use."""
         away = self.loss.kl is not None and self.loss.kl.offload
         return {name: value.cpu() for name, value in reference.items()} if away else reference
-
-    def _optimiser(self) -> Any:
-        import torch
-
-        return torch.optim.AdamW(
-            list(self.masters.values()),
-            lr=self.optim.lr,
-            betas=self.optim.betas,
-            weight_decay=self.optim.weight_decay,
-            fused=True,
-        )
 
     def _credited(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Checked, and with the advantages that the loss is to see."""
@@ -202,32 +203,22 @@ class TransformersLearner:
         shown.missing = sum(flat.missing for flat in flats)
         shown.packed = sum(len(flat.line) for flat in flats)
         live = [flat for flat in flats if flat.targets]
-        idle = max(self.ranks.gather(len(live))) - len(live) if self.shared else 0
-        for flat in live:
-            objective(flat, self._per_token(flat), shown).backward()
-        for _ in range(idle):
-            self._idle(objective)
-        return self._over_ranks(shown)
+        passes = max(self.ranks.gather(len(live))) if self.optimiser.even else len(live)
+        for index in range(passes):
+            loss = (
+                objective(live[index], self._per_token(live[index]), shown)
+                if index < len(live)
+                else self._idle(objective)
+            )
+            self.optimiser.backward(loss, last=index == passes - 1)
+        self.optimiser.reduce()
+        return UpdateMetrics.merged(self.ranks.gather(shown)) if self.ranks.size > 1 else shown
 
-    def _idle(self, objective: Objective) -> None:
-        """A pass of weight 0: each gathers weights from all ranks, so that all must make as many."""
+    def _idle(self, objective: Objective) -> Tensor:
+        """The loss of a pass of weight 0, for a rank that has fewer of them than another."""
         line, blocks = pack([[[0, 0]]])
         flat = Flat(line, Packed(blocks), [0], [0], [0.0], [0.0], ["idle"])
-        objective(flat, self._tensor([0.0]), UpdateMetrics()).backward()
-
-    def _over_ranks(self, shown: UpdateMetrics) -> UpdateMetrics:
-        """Sums over all ranks: gradients in place, metrics returned."""
-        import torch
-
-        if self.ranks.size == 1:
-            return shown
-        if self.shared:  # their gradients were summed where they are owned
-            return UpdateMetrics.merged(self.ranks.gather(shown))
-        for parameter in self.parameters.values():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        self.ranks.sum([p.grad for p in self.parameters.values() if p.grad is not None])
-        return UpdateMetrics.merged(self.ranks.gather(shown))
+        return objective(flat, self._tensor([0.0]), UpdateMetrics())
 
     def _normalisers(self, rows: Sequence[Row]) -> dict[str, float]:
         """Weight of each token of each rollout, over the whole step."""
@@ -286,25 +277,13 @@ class TransformersLearner:
         with torch.no_grad(), swapped(self.parameters, here):
             return forward(self.model.net, flat, self.temperature)[0]
 
-    def _clear(self) -> None:
-        for parameter in self.parameters.values():
-            parameter.grad = None
-
     def _apply(self, lr: float) -> float:
-        """Clip, step, count; a gradient that is not finite is thrown away. Returns the norm before clipping."""
-        import torch
-
-        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.optim.clip)))
+        """Step and count; a gradient that is not finite is thrown away. Returns the norm before clipping."""
+        norm = self.optimiser.step(lr)
         if math.isfinite(norm):
-            for group in self.optimiser.param_groups:
-                group["lr"] = lr
-            lend(self.parameters, self.masters)
-            self.optimiser.step()
-            settle(self.parameters, self.masters)
             if self.average and self.optim.ema is not None:
-                average.move(self.average, self.masters, self.optim.ema)
+                average.move(self.average, self.optimiser.masters, self.optim.ema)
             self.model.version += 1
-        self._clear()
         return norm
 
 
@@ -321,3 +300,13 @@ def _learning(net: Any, optim: OptimConfig, shared: str | None) -> dict[str, Any
         return found
     shard(net, shared)
     return {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}
+
+
+def _optimiser(
+    net: Any, parameters: dict[str, Any], optim: OptimConfig, ranks: Ranks, shared: bool, zero: int | None
+) -> Optimiser:
+    if zero is None:
+        return Adam(parameters, optim, ranks, shared)
+    from trainers.zero import Zero
+
+    return Zero(net, parameters, optim, zero)

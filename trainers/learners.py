@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from trainers import zero
 from trainers.config import LossConfig, ModelConfig, OptimConfig, ScaleConfig, SftConfig
 from trainers.errors import TrainingError
 from trainers.learner import TransformersLearner
@@ -20,21 +21,19 @@ def check(scale: ScaleConfig) -> None:
             f"scale.gpus = {scale.gpus} but the number of processes is {size}: start it with "
             f"'torchrun --nproc-per-node {scale.gpus} -m dojo train CONFIG', or set scale.gpus to {size}"
         )
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+    for told, kind in (("DEEPSPEED", "deepspeed"), ("FSDP", "fsdp2")):
+        if os.environ.get(f"ACCELERATE_USE_{told}") == "true" and scale.parallel != kind:
+            raise TrainingError(
+                f"accelerate was told to use {told} and scale.parallel is '{scale.parallel}': set it to '{kind}', "
+                "or start it without"
+            )
+    if scale.parallel != "ddp" and scale.gpus == 1:
         raise TrainingError(
-            "accelerate was told to use DeepSpeed, which this trainer does not: start it without, and set "
-            "scale.parallel to 'fsdp2' to share the learner's state out"
-        )
-    if os.environ.get("ACCELERATE_USE_FSDP") == "true" and scale.parallel != "fsdp2":
-        raise TrainingError(
-            f"accelerate was told to use FSDP and scale.parallel is '{scale.parallel}': set it to 'fsdp2', "
-            "or start it without"
-        )
-    if scale.parallel == "fsdp2" and scale.gpus == 1:
-        raise TrainingError(
-            "scale.parallel = 'fsdp2' shares the learner out over several processes and scale.gpus is 1: "
+            f"scale.parallel = '{scale.parallel}' shares the learner out over several processes and scale.gpus is 1: "
             "set scale.gpus to their number, or scale.parallel to 'ddp'"
         )
+    if scale.parallel == "deepspeed":
+        zero.check(scale.zero)
 
 
 def learner(
@@ -52,7 +51,8 @@ def learner(
     ranks = join(model.device)
     threads = model.learner_threads or model.threads
     shared = model.device if scale.parallel == "fsdp2" else None
-    return TransformersLearner(loaded, optim, loss, sft, temperature, threads, ranks, shared)
+    stage = zero.check(scale.zero) if scale.parallel == "deepspeed" else None
+    return TransformersLearner(loaded, optim, loss, sft, temperature, threads, ranks, shared, stage)
 
 
 def driven(made: TransformersLearner) -> Learner:

@@ -4,8 +4,9 @@ Memory, in bytes on one of G learning GPUs (P parameters, L of them learning, D 
 ``fsdp2``, else 1; b = 2 in bfloat16, 4 in float32):
 
     weights       b P / D
-    gradients     b L / D
-    optimiser     8 L / D in float32; in bfloat16 12 L / D, because masters in float32 come on top of Adam's moments
+    gradients     b L / D; ``deepspeed`` 4 L / G in stage 2, 4 L in stage 1, and a bucket of 4e8 that travels
+    optimiser     8 L / D in float32; in bfloat16 12 L / D, because masters in float32 come on top of Adam's moments;
+                  ``deepspeed`` 12 L / G
     unsharded     2 layers of b bytes a parameter, gathered at a time (``fsdp2``)
     activations   N tokens of a micro-batch: with checkpointing b N h for each learning layer and one layer in full,
                   else every learning layer in full; a full layer keeps b N (8 h + 3 q + 4 k + 4 i), q, k and i being
@@ -36,6 +37,7 @@ from dataclasses import dataclass, field
 
 from trainers.config import LossConfig, ModelConfig, OptimConfig, ScaleConfig
 from trainers.shapes import Shape
+from trainers.zero import BUCKET
 
 GB = 1e9
 READ = 0.6
@@ -137,10 +139,14 @@ def _learner(shape: Shape, size: int, optim: OptimConfig, scale: ScaleConfig) ->
     inner = shape.inner * max(1, shape.active)
     full = size * optim.tokens * (8 * shape.hidden + 3 * q + 4 * kv + 4 * inner)
     kept = full + size * optim.tokens * shape.hidden * depth if optim.checkpointing else full * depth
+    gradients, optimiser = size * count / shared, (12.0 if size == 2 else 8.0) * count / shared
+    if scale.parallel == "deepspeed":
+        gradients = 4.0 * count / (1 if scale.zero == 1 else scale.gpus) + 4.0 * min(BUCKET, count)
+        optimiser = 12.0 * count / scale.gpus
     return {
         "weights": size * shape.parameters / shared,
-        "gradients": size * count / shared,
-        "optimiser": (12.0 if size == 2 else 8.0) * count / shared,
+        "gradients": gradients,
+        "optimiser": optimiser,
         "unsharded": 2.0 * size * shape.layer if shared > 1 else 0.0,
         "activations": float(kept),
         "logits": 12.0 * 256 * shape.vocabulary,

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from trainers.sharded import alike, whole
 from trainers.tokenizer import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from trainers.learner import TransformersLearner
 
 WEIGHTS, OPTIMISER, REFERENCE, COUNTERS = (
     "weights.safetensors",
@@ -27,63 +25,58 @@ WEIGHTS, OPTIMISER, REFERENCE, COUNTERS = (
 )
 
 
-def save(learner: TransformersLearner, folder: Path) -> None:
-    """Write the files. There is no random state to keep: nothing in a step draws.
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Where a learner stands."""
 
-    Every rank gives its part of what is shared out, rank 0 writes: a checkpoint is the same for any number of ranks.
-    """
+    stage: Literal["sft", "policy"]
+    imitated: int
+    """Supervised steps made."""
+    stepped: int
+    """Policy-gradient steps made."""
+    version: int
+    """Of the model's weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A learner's state; all tensors are whole."""
+
+    weights: Mapping[str, Tensor]
+    """What learns, in full precision."""
+    moments: Mapping[str, Tensor]
+    """The optimiser's state as ``weight/key``; empty before the first step."""
+    reference: Mapping[str, Tensor]
+    """What learned before the first policy-gradient step, where a penalty needs it."""
+    counters: Counters
+
+
+def save(saved: Saved, folder: Path) -> None:
+    """Write the files."""
     from safetensors.torch import save_file
 
-    weights = _whole(learner, learner.masters)
-    moments = {
-        f"{name}/{key}": value
-        for name, parameter in learner.masters.items()
-        for key, value in _whole(learner, learner.optimiser.state.get(parameter, {})).items()
-    }
-    reference = _whole(learner, learner.reference)
-    if learner.ranks.rank:
-        return
-    save_file(weights, folder / WEIGHTS)
-    save_file(moments, folder / OPTIMISER)
-    if reference:
-        save_file(reference, folder / REFERENCE)
-    counters = {
-        "stage": learner.stage,
-        "imitated": learner.imitated,
-        "stepped": learner.stepped,
-        "version": learner.model.version,
-    }
-    (folder / COUNTERS).write_text(json.dumps(counters))
+    save_file(dict(saved.weights), folder / WEIGHTS)
+    save_file(dict(saved.moments), folder / OPTIMISER)
+    if saved.reference:
+        save_file(dict(saved.reference), folder / REFERENCE)
+    (folder / COUNTERS).write_text(json.dumps(asdict(saved.counters)))
 
 
-def _whole(learner: TransformersLearner, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Gathered by all ranks, kept by rank 0."""
-    found = ((name, whole(value.detach())) for name, value in tensors.items())
-    return {name: value.contiguous() for name, value in found if not learner.ranks.rank}
-
-
-def load(learner: TransformersLearner, folder: Path) -> None:
-    """Read the files into a learner of the same shape. Raises :class:`ModelError`; a refused learner is unchanged."""
-    import torch
-
-    counters: dict[str, Any] = json.loads(_text(folder / COUNTERS))
-    weights, moments = _tensors(folder / WEIGHTS), _tensors(folder / OPTIMISER)
-    _fit(learner, weights, folder)
-    with torch.no_grad():
-        for name, parameter in learner.parameters.items():
-            value = alike(weights[name], parameter)
-            learner.masters[name].copy_(value)
-            parameter.copy_(value)
-    learner.enter(counters["stage"])
-    learner.optimiser.state.clear()
-    for key, value in moments.items():
-        name, _, field = key.rpartition("/")
-        master = learner.masters[name]
-        learner.optimiser.state[master][field] = alike(value, master)
-    reference = _tensors(folder / REFERENCE) if (folder / REFERENCE).exists() else {}
-    learner.reference = {name: alike(value, learner.parameters[name]) for name, value in reference.items()}
-    learner.imitated, learner.model.version = counters["imitated"], counters["version"]
-    learner.stepped = counters.get("stepped", 0)
+def load(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Saved:
+    """Read the files of a learner with weights of these shapes. Raises :class:`ModelError`."""
+    counters: dict[str, Any] = {"stepped": 0} | json.loads(_text(folder / COUNTERS))
+    saved = Saved(
+        weights=_tensors(folder / WEIGHTS),
+        moments=_tensors(folder / OPTIMISER),
+        reference=_tensors(folder / REFERENCE) if (folder / REFERENCE).exists() else {},
+        counters=Counters(**counters),
+    )
+    if {name: tuple(value.shape) for name, value in saved.weights.items()} != shapes:
+        raise ModelError(
+            f"the checkpoint {folder} holds other weights than this config trains; "
+            "resume it with the config that it was made with"
+        )
+    return saved
 
 
 def load_weights(net: Any, folder: Path) -> None:
@@ -92,15 +85,6 @@ def load_weights(net: Any, folder: Path) -> None:
     missing = net.load_state_dict(weights, strict=False)
     if missing.unexpected_keys:
         raise ModelError(f"the checkpoint {folder} belongs to another model ({missing.unexpected_keys[0]} is unknown)")
-
-
-def _fit(learner: TransformersLearner, weights: dict[str, Any], folder: Path) -> None:
-    shapes = {name: tuple(p.shape) for name, p in learner.parameters.items()}
-    if {name: tuple(value.shape) for name, value in weights.items()} != shapes:
-        raise ModelError(
-            f"the checkpoint {folder} holds other weights than this config trains; "
-            "resume it with the config that it was made with"
-        )
 
 
 def _tensors(path: Path) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def test_a_number_of_processes_that_the_config_does_not_name_is_refused() -> Non
     check(ScaleConfig())
 
 
-@pytest.mark.parametrize(("told", "way"), [("DEEPSPEED", "scale.parallel to 'fsdp2'"), ("FSDP", "set it to 'fsdp2'")])
+@pytest.mark.parametrize(("told", "way"), [("DEEPSPEED", "set it to 'deepspeed'"), ("FSDP", "set it to 'fsdp2'")])
 def test_what_accelerate_was_told_is_not_ignored(monkeypatch: pytest.MonkeyPatch, told: str, way: str) -> None:
     monkeypatch.setenv(f"ACCELERATE_USE_{told}", "true")
     with pytest.raises(TrainingError, match=way):

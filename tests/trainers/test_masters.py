@@ -42,13 +42,13 @@ def learner(model: Model, **optim: object) -> TransformersLearner:
 def test_small_steps_add_up_in_masters_where_they_would_be_lost_in_half_precision() -> None:
     one = learner(half(), lr=1e-5)
     name = next(name for name in one.parameters if "mlp" in name)
-    before = one.masters[name].clone()
-    assert one.masters[name].dtype == torch.float32 and one.parameters[name].dtype == torch.bfloat16
+    before = one.optimiser.masters[name].clone()
+    assert one.optimiser.masters[name].dtype == torch.float32 and one.parameters[name].dtype == torch.bfloat16
     for _ in range(3):
         one.update(ROWS)
-    moved = (one.masters[name] - before).abs()
+    moved = (one.optimiser.masters[name] - before).abs()
     assert float(moved.median()) > 1e-5, "three steps of 1e-5 in one direction"
-    assert torch.equal(one.parameters[name], one.masters[name].bfloat16())
+    assert torch.equal(one.parameters[name], one.optimiser.masters[name].bfloat16())
     still = (one.parameters[name] == before.bfloat16()).float().mean()
     assert still > 0.5, "most weights in bfloat16 have not moved yet: their masters have"
 
@@ -65,7 +65,9 @@ def test_masters_survive_a_checkpoint_bit_for_bit(tmp_path: Path) -> None:
     other.load(tmp_path)
     for some in (one, other):
         some.update(ROWS)
-    assert all(torch.equal(one.masters[name], other.masters[name]) for name in one.masters)
+    assert all(
+        torch.equal(one.optimiser.masters[name], other.optimiser.masters[name]) for name in one.optimiser.masters
+    )
     assert other.stepped == 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 import subprocess
@@ -172,7 +173,13 @@ def together(url: str, folder: Path, parallel: str) -> None:
             release()
 
 
-@pytest.mark.parametrize("parallel", ["fsdp2", pytest.param("ddp", marks=pytest.mark.slow)])
+zero = pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed")
+
+
+@pytest.mark.parametrize(
+    "parallel",
+    ["fsdp2", pytest.param("ddp", marks=pytest.mark.slow), pytest.param("deepspeed", marks=[pytest.mark.slow, zero])],
+)
 def test_two_ranks_send_whole_weights_and_go_on_where_they_stopped(
     server: Double, tmp_path: Path, parallel: str
 ) -> None:
@@ -180,9 +187,10 @@ def test_two_ranks_send_whole_weights_and_go_on_where_they_stopped(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    env = {**os.environ, **shared, "PYTHONPATH": str(Path(__file__).parents[2])}
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
+    env = {**os.environ, **shared, "PYTHONPATH": path}
     command = [sys.executable, __file__, server.url, str(tmp_path), parallel]
-    processes = [subprocess.Popen(command, env={**env, "RANK": str(rank)}) for rank in range(2)]
+    processes = [subprocess.Popen(command, env={**env, "RANK": str(r), "LOCAL_RANK": str(r)}) for r in range(2)]
     assert [process.wait(300) for process in processes] == [0, 0]
     steps = [line for line in read(tmp_path / "run" / "metrics.jsonl") if line["kind"] == "grpo"]
     assert [step["step"] for step in steps] == [1, 2, 3]
