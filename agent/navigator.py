@@ -2,15 +2,17 @@
 
 Per episode, drawn by its key: one or two questions about what the task names (``def``, ``hover``, ``refs``, or ``diag``
 of its file), then a rename, either a preview for what the task names, or one of a local variable that is written and
-taken back. So the confidence of resolutions and the safety of mutations are facts of its turns, and a model that
-imitates it asks. Local variables, because a public name that comes back through an import is not always found again:
-what follows is played on the base tree, and the tree ends up as the patch says.
+taken back. After the patch the tests that the tree shows are run, where that tool is on offer. So the confidence of
+resolutions, the safety of mutations and an exit code are facts of its turns, and a model that imitates it asks. Local
+variables, because a public name that comes back through an import is not always found again: the patch is played on the
+base tree, and the tree ends up as the patch says.
 """
 
 from __future__ import annotations
 
 import ast
 import random
+import shlex
 from collections.abc import Callable, Iterator
 
 from agent.tools.functions import Function, NoFunction, locate
@@ -38,6 +40,13 @@ def route(task: Task, read: Callable[[str], str], chance: random.Random) -> list
     line, column, name = local
     there = f"{path}@L{line}:C{column}"
     return [*asked, _rename(there, f"{name}2", apply=True), _rename(there, name, apply=True)]
+
+
+def check(task: Task, read: Callable[[str], str]) -> list[Action]:
+    """A run of the tests' files as the base tree has them; none where all of them are hidden."""
+    files = dict.fromkeys(name.partition("::")[0] for name in (*task.FAIL_TO_PASS, *task.PASS_TO_PASS))
+    shown = [path for path in files if _is_there(path, read)]
+    return [Action(tool="test", args={"select": " ".join(map(shlex.quote, shown))})] if shown else []
 
 
 def local_variable(text: str, qualname: str) -> tuple[int, int, str] | None:

@@ -24,7 +24,7 @@ from agent.config import AgentConfig
 from agent.formats import make
 from agent.formats.format import Format
 from agent.gold import Read, gold_actions
-from agent.navigator import route
+from agent.navigator import check, route
 from agent.policy import Message, Sampled
 from agent.tools.functions import NoFunction
 from agent.tools.rewrite import current, split_target
@@ -100,15 +100,16 @@ HACKS = {
 
 
 def _gold(part: Part) -> Script:
-    return part.play(_solution(part))
+    return part.play([*_patch(part), SUBMIT])
 
 
-def _solution(part: Part) -> list[Action]:
-    return [*gold_actions(part.task, part.read, "rewrite" in part.tools), SUBMIT]
+def _patch(part: Part) -> list[Action]:
+    return gold_actions(part.task, part.read, "rewrite" in part.tools)
 
 
 def _navigator(part: Part) -> Script:
-    solution = _solution(part)
+    checked = check(part.task, part.read) if "test" in part.tools else []
+    solution = [*_patch(part), *checked, SUBMIT]
 
     def answer(key: Key, turn: int) -> str:
         way = route(part.task, part.read, part.rng(key, 0))

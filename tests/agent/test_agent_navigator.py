@@ -10,7 +10,7 @@ import pytest
 from agent_stage import FAULTY, Stage, key, make_prepared
 
 from agent.doubles import ExactGrader
-from agent.navigator import LOOKS, local_variable, route
+from agent.navigator import LOOKS, check, local_variable, route
 from agent.scripted import reader, scripted
 from agent.trajectory import Action, Outcome, Trajectory
 from sandbox.local import LocalBackend
@@ -67,6 +67,19 @@ def test_a_method_of_pythons_own_has_its_class_renamed(tmp_path: Path) -> None:
     prepared = make_prepared(tmp_path, focus="pack/core.py::Counter.__init__")
     renamed = {way[-1].args["selector"] for way in ways(prepared)}
     assert renamed == {"py://pack.core#Counter"}, "and nothing is written where no function has a local variable"
+
+
+def test_it_runs_the_tests_that_the_tree_shows_where_that_tool_is_on_offer(tmp_path: Path) -> None:
+    prepared = make_prepared(tmp_path)
+    assert check(prepared.task, reader(prepared.base)) == [], "its only test file is hidden"
+    (prepared.base / "tests").mkdir()
+    (prepared.base / "tests/test_core.py").write_text("def test_seen():\n    pass\n")
+    shown = Action(tool="test", args={"select": "tests/test_core.py"})
+    assert check(prepared.task, reader(prepared.base)) == [shown]
+    stage = Stage(prepared, LocalBackend(unsafe=True), ExactGrader())
+    for tools, runs in ((TOOLS, 0), (("test", *TOOLS), 1)):
+        policy = scripted("navigator", prepared, stage.scaffold(tools=tools).config)
+        assert [policy.script(key(), turn) for turn in range(9)].count("```test\ntests/test_core.py\n```") == runs
 
 
 @pytest.mark.parametrize(
