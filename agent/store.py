@@ -10,23 +10,20 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from agent.scored import Scored, decode
 from agent.trajectory import SCHEMA, Key, Trajectory
 
 _HEAD = f'{{"schema_version":{SCHEMA},'.encode()
-_UNREAD = ((b'"prompt":[', b'],"sampled":['), (b',"logprobs":[', b'],"text":"'))
-"""Lists of a turn that scoring does not read, as they begin and as they end. Quotes within strings are escaped, so that
-text cannot look like them."""
 _BUFFER = 1 << 17
 """Bytes read at a time: records are tens of kilobytes long."""
 
@@ -57,25 +54,20 @@ class Store:
 
     def read(self) -> Iterator[Trajectory]:
         """The trajectories in order; none when there is no file. Raises :class:`StoreError`."""
-        return self._read(lean=False)
+        for number, line in self._lines():
+            yield _parse(Trajectory.model_validate_json, line, f"{self.path}, line {number}")
 
-    def scored(self) -> Iterator[Trajectory]:
-        """As :meth:`read`, without what no reward reads: prompts and log-probabilities are empty. Several times as
-        fast.
-        """
-        return self._read(lean=True)
-
-    def groups(self) -> Iterator[list[Trajectory]]:
-        """Groups of one task, step and prompt as they become whole, members by sample, read as :meth:`scored` does.
+    def groups(self) -> Iterator[list[Scored]]:
+        """Groups of one task, step and prompt as they become whole, members by sample, as scoring reads them.
 
         Episodes finish in any order. A first pass counts each group's members, so that the second one holds a group
         only until its last: memory does not grow with the file. A key that was stored twice keeps its first record.
         """
         left = Counter(_group(line) for _, line in self._lines())
-        held: dict[bytes, dict[Key, Trajectory]] = {}
+        held: dict[bytes, dict[Key, Scored]] = {}
         for number, line in self._lines():
             group = _group(line)
-            trajectory = _parse(line, f"{self.path}, line {number}", lean=True)
+            trajectory = _parse(decode, line, f"{self.path}, line {number}")
             held.setdefault(group, {}).setdefault(trajectory.key, trajectory)
             left[group] -= 1
             if not left[group]:
@@ -87,10 +79,6 @@ class Store:
         for trajectory in self.read():
             found.setdefault(trajectory.key, trajectory)
         return found
-
-    def _read(self, lean: bool) -> Iterator[Trajectory]:
-        for number, line in self._lines():
-            yield _parse(line, f"{self.path}, line {number}", lean)
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         """The whole lines with their numbers, from 1."""
@@ -154,15 +142,15 @@ def _name(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def _parse(line: bytes, where: str, lean: bool = False) -> Trajectory:
+def _parse[T: (Trajectory, Scored)](read: Callable[[bytes], T], line: bytes, where: str) -> T:
     known = line.startswith(_HEAD)
     try:
         if not known and (version := _version(line)) != SCHEMA:
             raise StoreError(f"{where} has schema version {version}, this program reads {SCHEMA}")
-        trajectory = Trajectory.model_validate_json(_lean(line) if lean else line)
+        trajectory = read(line)
     except (ValueError, ValidationError):
         raise StoreError(f"{where} is not a trajectory; restore the file or remove that line") from None
-    if not _sealed(line, trajectory):
+    if not _sealed(line, trajectory.digest):
         raise StoreError(f"{where} was changed after it was sealed; restore the file or remove that line")
     return trajectory
 
@@ -173,27 +161,12 @@ def _group(line: bytes) -> bytes:
     return line[: line.find(b',"sample":')]
 
 
-def _lean(line: bytes) -> bytes:
-    """The record with its unread lists empty; a list that holds more than numbers is left as it is."""
-    kept, start, place = list[bytes](), 0, 0
-    for begin, after in itertools.cycle(_UNREAD):
-        at = line.find(begin, place)
-        if at < 0:
-            break
-        place = at + len(begin)
-        end = line.find(b"]", place)
-        if line.startswith(after, end) and line.find(b'"', place, end) < 0:
-            kept.append(line[start:place])
-            start = place = end
-    return b"".join((*kept, line[start:]))
-
-
 def _version(line: bytes) -> object:
     record = json.loads(line)
     return record.get("schema_version") if isinstance(record, dict) else None
 
 
-def _sealed(line: bytes, trajectory: Trajectory) -> bool:
+def _sealed(line: bytes, named: str) -> bool:
     """Whether the digest is that of the line as it stands, which is how :meth:`Trajectory.seal` made it: a field that
     a later version adds does not break the seal of an older record.
     """
@@ -201,7 +174,7 @@ def _sealed(line: bytes, trajectory: Trajectory) -> bool:
     made = hashlib.sha256(memoryview(line)[: max(at, 0)])
     made.update(b'"digest":""}')
     digest = made.hexdigest()
-    return line[at:] == f'"digest":"sha256:{digest}"}}\n'.encode() and trajectory.digest == f"sha256:{digest}"
+    return line[at:] == f'"digest":"sha256:{digest}"}}\n'.encode() and named == f"sha256:{digest}"
 
 
 def _whole(data: bytes) -> int:

@@ -140,6 +140,11 @@ class Turn(BaseModel):
     """What the next prompt delta carries back (scrubbed of times and temporary paths)."""
     facts: Facts
 
+    @property
+    def tokens(self) -> int:
+        """How many ids were sampled."""
+        return len(self.sampled)
+
 
 class Segment(BaseModel):
     """One training row: a context with the positions that were sampled."""
@@ -186,15 +191,7 @@ class Trajectory(BaseModel):
 
     @property
     def outcome(self) -> Outcome:
-        if self.failure is not None and self.failure is not Failure.POLICY:
-            return Outcome.INFRA
-        if self.end is not End.SUBMITTED:
-            return Outcome.NO_SUBMIT
-        if not self.patch:
-            return Outcome.EMPTY_PATCH
-        if self.verdict is None or self.verdict.status is Status.INFRA:
-            return Outcome.INFRA
-        return Outcome.TESTS_PASS if self.verdict.grade else Outcome.TESTS_FAIL
+        return outcome(self.end, self.failure, self.patch, self.verdict and self.verdict.status)
 
     def segments(self) -> Iterator[Segment]:
         """The training rows, in order: one unless history was rewritten."""
@@ -209,6 +206,19 @@ class Trajectory(BaseModel):
         """The same trajectory with its digest set."""
         body = self.model_copy(update={"digest": ""}).model_dump_json()
         return self.model_copy(update={"digest": f"sha256:{hashlib.sha256(body.encode()).hexdigest()}"})
+
+
+def outcome(end: End, failure: Failure | None, patch: str, grading: Status | None) -> Outcome:
+    """How an episode is judged; ``grading`` is what its verdict saw, ``None`` without one."""
+    if failure is not None and failure is not Failure.POLICY:
+        return Outcome.INFRA
+    if end is not End.SUBMITTED:
+        return Outcome.NO_SUBMIT
+    if not patch:
+        return Outcome.EMPTY_PATCH
+    if grading is None or grading is Status.INFRA:
+        return Outcome.INFRA
+    return Outcome.TESTS_PASS if grading is Status.RESOLVED else Outcome.TESTS_FAIL
 
 
 def _segment(turns: tuple[Turn, ...], first: int) -> Segment:

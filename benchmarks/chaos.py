@@ -259,7 +259,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="repodojo-chaos-") as folder:
         watched = drive(plan, Path(folder), began + 60 * options.minutes)
-        stored = list(Store(Path(folder, "store.jsonl")).scored())
+        stored = list(Store(Path(folder, "store.jsonl")).read())
         left = left_behind(watched.pids, Path(folder))
     reap(connect())
     lines, good = report(plan, _matched(plan, stored), watched, left)

@@ -208,7 +208,7 @@ class Stage(NamedTuple):
 
 async def play(plan: Plan, store: Store) -> None:
     """Play what the store does not hold yet, wave by wave."""
-    done = {trajectory.key.step for trajectory in store.scored()}
+    done = {trajectory.key.step for trajectory in store.read()}
     tasks = [task for task in load_tasks("starter") if task.split == "train"][:TASKS]
     faulty = Faulty(Pool(DockerBackend(warm=2), keep=2 * plan.at_once), plan.seed + len(done))
     config, source = AgentConfig(), Everything("docker")

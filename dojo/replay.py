@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from agent.scored import Played
 from agent.store import Store
-from agent.trajectory import Trajectory
 from dojo import build
 from dojo.config import Config, load
 from dojo.errors import UserError
@@ -38,12 +38,12 @@ def replay(run: Path, rewards: Path | None, as_json: bool) -> None:
     score(found, Recipe(config, known), as_json)
 
 
-def groups(paths: Sequence[Path]) -> Iterator[list[Trajectory]]:
+def groups(paths: Sequence[Path]) -> Iterator[Sequence[Played]]:
     """The groups of each file in turn: equal keys of two evaluations are no group."""
     return itertools.chain.from_iterable(Store(path).groups() for path in paths)
 
 
-def score(found: Iterator[list[Trajectory]], recipe: Recipe, as_json: bool) -> None:
+def score(found: Iterator[Sequence[Played]], recipe: Recipe, as_json: bool) -> None:
     """Print each group under one recipe, then what the audit says of the training steps."""
     side = Side(recipe.config.name)
     for step in by_step(found):
@@ -57,13 +57,13 @@ def score(found: Iterator[list[Trajectory]], recipe: Recipe, as_json: bool) -> N
         print("\n".join(f"audit: {warning}" for warning in side.audit.warnings()) or "audit: nothing to report")
 
 
-def _json(group: Sequence[Trajectory], credit: Credit) -> str:
+def _json(group: Sequence[Played], credit: Credit) -> str:
     first = group[0]
     head = {"step": first.key.step, "prompt": first.key.prompt, "task": first.task, "keys": [str(t.key) for t in group]}
     return json.dumps(head | credit.model_dump(mode="json"))
 
 
-def _text(group: Sequence[Trajectory], credit: Credit) -> str:
+def _text(group: Sequence[Played], credit: Credit) -> str:
     first = group[0]
     mark = "  (degenerate)" if credit.degenerate else ""
     lines = [f"step {first.key.step} prompt {first.key.prompt} {first.task}{mark}"]

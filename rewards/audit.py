@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from agent.trajectory import Outcome, Trajectory
+from agent.scored import Played
+from agent.trajectory import Outcome
 from rewards.credit import Credit
 from rewards.facts import outcome_of
 from rewards.normalise.statistics import mean
@@ -67,7 +68,7 @@ class Audit:
     steps: list[Step] = field(default_factory=list[Step])
     _said: set[str] = field(default_factory=set[str])
 
-    def add(self, groups: Sequence[Sequence[Trajectory]], credits: Sequence[Credit]) -> Step:
+    def add(self, groups: Sequence[Sequence[Played]], credits: Sequence[Credit]) -> Step:
         """Record one step."""
         self.steps.append(observe(groups, credits))
         return self.steps[-1]
@@ -92,7 +93,7 @@ class Audit:
         return {"steps": [asdict(step) for step in self.steps], "slopes": slopes, "warnings": self.warnings()}
 
 
-def observe(groups: Sequence[Sequence[Trajectory]], credits: Sequence[Credit]) -> Step:
+def observe(groups: Sequence[Sequence[Played]], credits: Sequence[Credit]) -> Step:
     """The step's means. ``outcome`` is the critic's part of that name, so it is on the recipe's own scale."""
     pairs = [
         (one, credit, place)
@@ -220,8 +221,8 @@ def _related(values: Mapping[str, Sequence[float]], other: Sequence[float]) -> d
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _tokens(one: Trajectory) -> float:
-    return float(sum(len(turn.sampled) for turn in one.turns))
+def _tokens(one: Played) -> float:
+    return float(sum([turn.tokens for turn in one.turns]))
 
 
 def _curve(steps: Sequence[Step], name: str) -> list[float]:
@@ -232,18 +233,18 @@ def _last(steps: Sequence[Step], name: str) -> float:
     return mean([getattr(step, name) for step in steps[-LEAST:]])
 
 
-def _progress(one: Trajectory) -> float:
+def _progress(one: Played) -> float:
     graded = [turn.facts.tests for turn in one.turns if turn.facts.tests]
     return max((tests.count("1") / len(tests) for tests in graded), default=0.0)
 
 
-def _churn(one: Trajectory) -> float:
+def _churn(one: Played) -> float:
     counts = [turn.facts.diagnostics for turn in one.turns if turn.facts.diagnostics is not None]
     known = counts if one.base_diagnostics is None else [one.base_diagnostics, *counts]
     moved = sum(abs(b - a) for a, b in pairwise(known))
     return (moved - abs(known[-1] - known[0])) / max(1, len(one.turns)) if known else 0.0
 
 
-def _suppressed(one: Trajectory) -> float:
+def _suppressed(one: Played) -> float:
     counts = [turn.facts.suppressed for turn in one.turns if turn.facts.suppressed is not None]
     return float(counts[-1]) if counts else 0.0

@@ -11,7 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from agent.trajectory import Facts, Outcome, Trajectory
+from agent.scored import Played, ScoredFacts
+from agent.trajectory import Facts, Outcome
 from rewards.errors import RewardError
 from sandbox.task import Failure, Status
 
@@ -28,8 +29,8 @@ class Suite:
 class Member:
     """One valid trajectory of a group."""
 
-    source: Trajectory
-    facts: tuple[Facts, ...]
+    source: Played
+    facts: tuple[Facts | ScoredFacts, ...]
     """Of each turn."""
     place: int
     """Index in the group as it was given."""
@@ -71,7 +72,7 @@ class Group:
         return _grades(self.members)
 
 
-def read(group: Sequence[Trajectory], suites: Mapping[str, Suite] | None = None) -> Group:
+def read(group: Sequence[Played], suites: Mapping[str, Suite] | None = None) -> Group:
     """Keep the valid trajectories. Raises :class:`RewardError` for a mixed group or a fact that is no number."""
     tasks = sorted({trajectory.task for trajectory in group})
     if len(tasks) > 1:
@@ -80,7 +81,7 @@ def read(group: Sequence[Trajectory], suites: Mapping[str, Suite] | None = None)
     return Group(len(group), members, (suites or {}).get(tasks[0]) if tasks else None)
 
 
-def outcome_of(trajectory: Trajectory) -> Outcome | None:
+def outcome_of(trajectory: Played) -> Outcome | None:
     """The outcome that is scored; ``None`` for an infrastructure failure.
 
     A failure that is the policy's own (one that the same actions cause again) is worth at most "tests fail".
@@ -91,7 +92,7 @@ def outcome_of(trajectory: Trajectory) -> Outcome | None:
     return None if outcome is Outcome.INFRA else outcome
 
 
-def _member(place: int, trajectory: Trajectory, outcome: Outcome) -> Member:
+def _member(place: int, trajectory: Played, outcome: Outcome) -> Member:
     facts = tuple([turn.facts for turn in trajectory.turns])
     for index, one in enumerate(facts):
         if (confidence := one.confidence) is not None and not 0.0 <= confidence <= 1.0:
@@ -101,7 +102,7 @@ def _member(place: int, trajectory: Trajectory, outcome: Outcome) -> Member:
     return Member(trajectory, facts, place, outcome, flagged, _attempts(trajectory.base_tree, facts))
 
 
-def _attempts(base: str, facts: Sequence[Facts]) -> tuple[int, ...]:
+def _attempts(base: str, facts: Sequence[Facts | ScoredFacts]) -> tuple[int, ...]:
     seen: set[str | None] = {base} if base else set()
     found: list[int] = []
     for index, one in enumerate(facts):

@@ -12,7 +12,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from agent.trajectory import Trajectory
+from agent.scored import Played
 from rewards.combine.channel import Channel, Combined, clamped
 from rewards.config import RewardConfig
 from rewards.credit import Credit
@@ -61,11 +61,11 @@ class Recipe:
                 "agent.shadow records tests, agent.diagnostics diagnostics"
             )
 
-    def score(self, group: Sequence[Trajectory]) -> Credit:
+    def score(self, group: Sequence[Played]) -> Credit:
         """Credit aligned with ``group``. Raises :class:`RewardError` where a fact is missing or is not a number."""
         return self.explain(group).credit
 
-    def explain(self, group: Sequence[Trajectory]) -> Account:
+    def explain(self, group: Sequence[Played]) -> Account:
         """The credit with everything it was made from."""
         seen = read(group, self._suites)
         channels = self._channels(seen)
@@ -125,9 +125,7 @@ def _spread[T](group: Group, values: Sequence[T], blank: T) -> tuple[T, ...]:
     return tuple(places.get(place, blank) for place in range(group.size))
 
 
-def _per_turn(
-    group: Sequence[Trajectory], seen: Group, fused: Sequence[Sequence[float]]
-) -> tuple[tuple[float, ...], ...]:
+def _per_turn(group: Sequence[Played], seen: Group, fused: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
     places = {member.place: tuple(values) for member, values in zip(seen.members, fused, strict=True)}
     return tuple(places.get(place, (0.0,) * len(one.turns)) for place, one in enumerate(group))
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.trajectory import Trajectory
+from agent.scored import Played
 from rewards.audit import Audit
 from rewards.credit import Credit
 from rewards.outcomes import ORDER
@@ -38,14 +38,14 @@ class Side:
     _pairs: int = 0
     _agreement: int = 0
 
-    def add(self, step: Sequence[Sequence[Trajectory]], credits: Sequence[Credit]) -> None:
+    def add(self, step: Sequence[Sequence[Played]], credits: Sequence[Credit]) -> None:
         """Count the groups of one step."""
         for group, credit in zip(step, credits, strict=True):
             self._count(group, credit)
         if step[0][0].key.step >= 0:
             self.audit.add(step, credits)
 
-    def _count(self, group: Sequence[Trajectory], credit: Credit) -> None:
+    def _count(self, group: Sequence[Played], credit: Credit) -> None:
         self.groups += 1
         self.carrying += credit.carries
         self.degenerate += credit.degenerate
@@ -101,10 +101,10 @@ class Comparison:
         return "\n".join([*table, "", *_changes(self.changed, self.changes), *audits])
 
 
-Steps = Iterator[Sequence[Sequence[Trajectory]]]
+Steps = Iterator[Sequence[Sequence[Played]]]
 
 
-def by_step(groups: Iterable[Sequence[Trajectory]]) -> Steps:
+def by_step(groups: Iterable[Sequence[Played]]) -> Steps:
     """The groups of each training step together, as the audit sees them; groups of evaluations one by one, so that
     memory stays flat."""
     for step, found in itertools.groupby(groups, key=lambda group: group[0].key.step):
@@ -114,7 +114,7 @@ def by_step(groups: Iterable[Sequence[Trajectory]]) -> Steps:
             yield from ([group] for group in found)
 
 
-def compare(groups: Iterable[Sequence[Trajectory]], first: Recipe, second: Recipe) -> Comparison:
+def compare(groups: Iterable[Sequence[Played]], first: Recipe, second: Recipe) -> Comparison:
     """Score each group under both recipes. Raises :class:`rewards.errors.RewardError` for a missing fact."""
     made = Comparison(Side(first.config.name), Side(second.config.name))
     for step in by_step(groups):
@@ -132,7 +132,7 @@ def mean_advantage(credit: Credit, place: int) -> float:
     return sum(turns) / len(turns) if turns else credit.trajectory[place]
 
 
-def _ranked(group: Sequence[Trajectory], credit: Credit) -> list[tuple[int, float]]:
+def _ranked(group: Sequence[Played], credit: Credit) -> list[tuple[int, float]]:
     return [
         (ORDER.index(one.outcome), mean_advantage(credit, place))
         for place, one in enumerate(group)
@@ -140,7 +140,7 @@ def _ranked(group: Sequence[Trajectory], credit: Credit) -> list[tuple[int, floa
     ]
 
 
-def _changed(group: Sequence[Trajectory], one: Credit, two: Credit) -> Iterator[dict[str, Any]]:
+def _changed(group: Sequence[Played], one: Credit, two: Credit) -> Iterator[dict[str, Any]]:
     for place, trajectory in enumerate(group):
         before, after = mean_advantage(one, place), mean_advantage(two, place)
         if before * after < 0:

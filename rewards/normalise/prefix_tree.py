@@ -14,6 +14,7 @@ from collections.abc import Hashable, Sequence
 from itertools import pairwise
 from typing import ClassVar, Literal
 
+from agent.scored import ScoredTurn
 from agent.trajectory import Turn
 from rewards.facts import Member
 from rewards.normalise.base import TurnReturns, View
@@ -60,5 +61,5 @@ class PrefixTree(Option):
         return paths
 
 
-def _action(turn: Turn) -> Hashable:
+def _action(turn: Turn | ScoredTurn) -> Hashable:
     return (turn.sampled, turn.text, turn.action.model_dump_json() if turn.action else None)

@@ -42,4 +42,4 @@ class TokenShare(Option):
 def _ahead(row: Sequence[float | None], view: View, index: int) -> list[float]:
     """Tokens of the turns with a return, from each turn to the end."""
     turns = view.group.members[index].source.turns
-    return accumulate([0.0 if v is None else float(len(t.sampled)) for v, t in zip(row, turns, strict=True)], 1.0)
+    return accumulate([0.0 if v is None else float(t.tokens) for v, t in zip(row, turns, strict=True)], 1.0)

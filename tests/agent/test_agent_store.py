@@ -9,15 +9,20 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import fields
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel, TypeAdapter
 
+from agent.scored import Scored, ScoredFacts, ScoredTurn, ScoredVerdict
 from agent.store import SideFiles, Store, StoreError
 from agent.trajectory import Action, End, Facts, Key, Trajectory, Turn
+from sandbox.task import Verdict
 
 FACTS = st.builds(
     Facts,
@@ -69,19 +74,60 @@ def test_what_is_stored_comes_back_bit_for_bit(
     assert list(store.read()) == [trajectory.seal() for trajectory in stored]
 
 
-@given(st.lists(TRAJECTORIES, max_size=4))
+@given(st.lists(TRAJECTORIES, min_size=1, max_size=4, unique_by=lambda one: str(one.key)))
 @settings(max_examples=60, deadline=None)
-def test_reading_for_scoring_leaves_out_prompts_and_log_probabilities_and_nothing_else(
+def test_what_scoring_reads_is_what_was_stored(
     tmp_path_factory: pytest.TempPathFactory, stored: list[Trajectory]
 ) -> None:
     store = Store(tmp_path_factory.mktemp("store") / "t.jsonl")
     for trajectory in stored:
         store.append(trajectory)
-    unread = {"prompt": (), "logprobs": ()}
-    lean = [
-        t.model_copy(update={"turns": tuple(turn.model_copy(update=unread) for turn in t.turns)}) for t in store.read()
-    ]
-    assert list(store.scored()) == lean
+    found = {str(one.key): one for group in store.groups() for one in group}
+    assert found.keys() == {str(one.key) for one in stored}
+    for whole in store.read():
+        scored = found[str(whole.key)]
+        assert _common(scored, whole) and scored.outcome == whole.outcome
+        for less, more in zip(scored.turns, whole.turns, strict=True):
+            assert less.sampled == ",".join(map(str, more.sampled)) and less.tokens == more.tokens
+            assert (less.text, less.action) == (more.text, more.action) and _common(less.facts, more.facts)
+
+
+def _common(less: Any, more: Any) -> bool:
+    names = {field.name for field in fields(less)} - {"turns", "verdict"}
+    return all(getattr(less, name) == getattr(more, name) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("less", "more"), [(ScoredFacts, Facts), (ScoredTurn, Turn), (ScoredVerdict, Verdict), (Scored, Trajectory)]
+)
+def test_what_scoring_reads_is_declared_as_it_is_stored(less: type[Any], more: type[BaseModel]) -> None:
+    light, whole = TypeAdapter[Any](less).json_schema(), more.model_json_schema()
+    for name, declared in light["properties"].items():
+        if name not in ("sampled", "turns", "facts", "verdict"):
+            assert declared | {"description": ""} == whole["properties"][name] | {"description": ""}, name
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("true", "7"), "not a trajectory"),
+        (('"tests":null', '"tests":"012"'), "not a trajectory"),
+        (('"diagnostics":null', '"diagnostics":0.5'), "not a trajectory"),
+        (('"diagnostics":null', '"diagnostics":NaN'), "not a trajectory"),
+        (('"end":"submitted"', '"end":"won"'), "not a trajectory"),
+        (("3", "4"), "was changed after it was sealed"),
+        (("-0.25", "-0.75"), "was changed after it was sealed"),
+    ],
+)
+def test_a_broken_fact_is_refused_by_scoring_as_by_reading(tmp_path: Path, change: tuple[str, str], says: str) -> None:
+    store = Store(tmp_path / "t.jsonl")
+    store.append(make())
+    text = store.path.read_text()
+    assert change[0] in text
+    store.path.write_text(text.replace(*change, 1))
+    for read in (store.read, store.groups):
+        with pytest.raises(StoreError, match=f"line 1.* {says}"):
+            list(read())
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 3)), max_size=12), st.randoms())
@@ -91,7 +137,7 @@ def test_groups_come_whole_whatever_the_order_in_which_their_episodes_finished(
 ) -> None:
     store = Store(tmp_path_factory.mktemp("store") / "t.jsonl")
     stored = [
-        make().model_copy(update={"key": Key(seed=0, step=step, prompt=prompt, sample=sample), "detail": f"{i}"})
+        make().model_copy(update={"key": Key(seed=0, step=step, prompt=prompt, sample=sample), "patch": f"{i}"})
         for i, (step, prompt, sample) in enumerate(places)
     ]
     random.shuffle(stored)
@@ -104,7 +150,7 @@ def test_groups_come_whole_whatever_the_order_in_which_their_episodes_finished(
         keys = [one.key for one in group]
         assert [key.sample for key in keys] == sorted({key.sample for key in keys})
         assert len({(key.step, key.prompt) for key in keys}) == 1
-        assert [one.detail for one in group] == [first[key].detail for key in keys]
+        assert [one.patch for one in group] == [first[key].patch for key in keys]
     assert sum(map(len, found)) == len(first)
 
 
@@ -123,9 +169,16 @@ def test_arguments_that_look_like_a_record_are_read_as_they_are(tmp_path: Path) 
     turn = made.turns[0].model_copy(update={"action": action, "text": '{"prompt":[1,2],"logprobs":[0.5]}'})
     store = Store(tmp_path / "t.jsonl")
     store.append(made.model_copy(update={"turns": (turn,)}))
-    for read in (store.read, store.scored):
-        found = next(read()).turns[0]
+    for found in (next(store.read()).turns[0], next(store.groups())[0].turns[0]):
         assert found.action == action and found.text == turn.text
+
+
+def test_arguments_that_quote_lists_of_words_are_read_as_they_are(tmp_path: Path) -> None:
+    args = {"prompt": ["a"], "sampled": ["b"], "logprobs": ["c"], "text": "d"}
+    turn = make().turns[0].model_copy(update={"action": Action(tool="bash", args=args)})
+    store = Store(tmp_path / "t.jsonl")
+    store.append(make().model_copy(update={"turns": (turn,)}))
+    assert next(store.groups())[0].turns[0].action == turn.action
 
 
 def test_a_record_of_an_older_program_keeps_its_seal(tmp_path: Path) -> None:
