@@ -42,11 +42,6 @@ def package(name: str) -> Callable[[], str]:
     return lambda: "" if importlib.util.find_spec(name) else f"{name} is not installed"
 
 
-def planned() -> str:
-    """Accepted by the plan, refused at start."""
-    return "not implemented: refused at start with the way out"
-
-
 def served() -> str:
     """Needs the environment of ``make test-vllm``."""
     reports = sorted(Path("docs/reports").glob("*-vllm.md"))
@@ -73,6 +68,7 @@ WAYS = (
     Way("LoRA, last layers, every weight", test("test_learner.py")),
     Way("activation checkpointing", test("test_learner_invariance.py", "recomputing")),
     Way("two ranks over gloo (ddp and fsdp2)", test("test_ranks_invariance.py")),
+    Way("two ranks over gloo (DeepSpeed, ZeRO 1 and 2)", test("test_zero_invariance.py"), package("deepspeed")),
     Way("a run of two ranks beside a server (ddp and fsdp2)", test("test_served_run.py", "two_ranks")),
     Way("sync, killed and resumed", test("test_kill_and_resume.py")),
     Way("async and one step off, killed and resumed", test("test_async_run.py", "'not fifty'")),
@@ -91,7 +87,11 @@ WAYS = (
         "torchrun --nproc-per-node 4 -m dojo train configs/scale/node-32b.toml --scale.parallel fsdp2",
         cuda(8),
     ),
-    Way("DeepSpeed", "accelerate launch --use_deepspeed -m dojo train CONFIG", planned),
+    Way(
+        "ranks over NCCL (DeepSpeed), vLLM beside them",
+        "torchrun --nproc-per-node 4 -m dojo train configs/scale/node-32b.toml --scale.parallel deepspeed",
+        cuda(8),
+    ),
     Way("TensorBoard", test("test_watch.py"), package("tensorboard")),
     Way("trackio", test("test_watch.py"), package("trackio")),
     Way("wandb", test("test_watch.py"), package("wandb")),

@@ -93,6 +93,14 @@ def test_checkpointing_and_sharding_save_what_the_formula_says() -> None:
     assert whole.seconds["update"] == pytest.approx(8 / 6 * without.seconds["update"])
 
 
+def test_deepspeed_shares_out_the_optimiser_and_in_its_second_stage_the_gradients() -> None:
+    load, qwen = Load(64, 8192, 2048, 64), KNOWN["qwen3-8b"]
+    first, second = (plan(qwen, 8, load, parallel="deepspeed", zero=stage).memory for stage in (1, 2))
+    assert first["optimiser"] == second["optimiser"] == 12 * qwen.parameters / 8
+    assert first["weights"] == second["weights"] == 2 * qwen.parameters
+    assert first["gradients"] - second["gradients"] == pytest.approx(4 * qwen.parameters * 7 / 8)
+
+
 def test_a_reference_that_is_not_off_loaded_and_an_average_take_a_copy_of_what_learns() -> None:
     some, load = OptimConfig(layers=8, ema=0.99), Load(8, 1024, 512, 8)
     far, near = (LossConfig(kl=Kl(offload=offload)) for offload in (True, None))
