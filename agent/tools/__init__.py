@@ -9,6 +9,7 @@ A tool of somebody else's is found by an entry point of the group ``repodojo.too
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module, metadata
@@ -69,7 +70,7 @@ def _class(name: str) -> type[Tool]:
 
 @cache
 def _place(name: str) -> str:
-    offered = [(entry.name, entry.value) for entry in metadata.entry_points(group=GROUP)]
+    offered = _offered(tuple(sys.path))
     known = dict.fromkeys([*BUILT_IN, *(other for other, _ in offered)])
     places = sorted({place for other, place in (*BUILT_IN.items(), *offered) if other == name})
     if len(places) > 1:
@@ -79,3 +80,10 @@ def _place(name: str) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     way_out = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(known)}"
     raise ValueError(f"there is no tool '{name}'; {way_out}")
+
+
+@cache
+def _offered(path: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Names and places of the tools that the installed packages offer. ``path``, the import path, is what the answer
+    depends on: every package is asked once, not once a tool."""
+    return tuple((entry.name, entry.value) for entry in metadata.entry_points(group=GROUP))
