@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.chat import ByteTokenizer, Chat
 from agent.config import AgentConfig
 from agent.doubles import ExactGrader, Shelf
-from agent.policy import Policy, Sampled
+from agent.policy import Around, Policy, Sampled
 from agent.scaffold import Scaffold
 from agent.scripted import ScriptedPolicy, scripted
 from agent.store import SideFiles
@@ -143,23 +144,12 @@ def context(trajectory: Trajectory) -> str:
     return spelled(segment.ids)
 
 
-@dataclass
-class Witness:
+@dataclass(slots=True)
+class Witness(Around):
     """A policy that keeps what it was shown."""
 
-    inner: ScriptedPolicy
     shown: list[tuple[int, ...]]
 
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    def open(self, messages: object) -> tuple[int, ...]:
-        return self.inner.open(messages)  # type: ignore[arg-type]
-
-    def reply(self, messages: object, cut: bool) -> tuple[int, ...]:
-        return self.inner.reply(messages, cut)  # type: ignore[arg-type]
-
-    async def sample(self, context: tuple[int, ...], key: Key, turn: int, max_tokens: int) -> Sampled:
+    async def sample(self, context: Sequence[int], key: Key, turn: int, max_tokens: int) -> Sampled:
         self.shown.append(tuple(context))
         return await self.inner.sample(context, key, turn, max_tokens)
