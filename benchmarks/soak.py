@@ -1,9 +1,11 @@
 """``make soak``: what is too long for ``make test``, with a dated report under ``docs/reports/``.
 
 The tests marked ``slow``, every shipped task and release pair through the real grader (gold 1, empty 0), 64 sandboxes
-at once for ``SOAK_MINUTES``, ``SOAK_EPISODES`` episodes with faults, and the speed measurements. The report says what
-was run, on what, and how it ended; a part that fails, or that needs a docker engine which is not there, is in it and in
-the exit code. ``--only PART`` runs some of the parts; the report names those that it left out.
+at once for ``SOAK_MINUTES``, ``SOAK_EPISODES`` episodes with faults, and the speed measurements; with rows of SWE-bench
+and clones at hand (``SOAK_ROWS``, ``SOAK_REPOS``) the gold solver in every action format and mini-swe-agent's own loop
+on them. The report says what was run, on what, and how it ended; a part that fails, or that needs a docker engine which
+is not there, is in it and in the exit code. ``--only PART`` runs some of the parts; the report names those that it left
+out.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from agent.formats import FORMATS
 
 REPORTS = Path("docs/reports")
 TAIL = 40
@@ -56,7 +60,16 @@ def parts() -> tuple[Part, ...]:
         Part("load", (python, "-m", "benchmarks.load", "--minutes", os.environ.get("SOAK_MINUTES", "15"))),
         Part("chaos", (python, "-m", "benchmarks.chaos", *_chaos())),
         Part("speed", (python, "-m", "benchmarks.speed")),
+        *(Part("real tasks", (python, "-m", "benchmarks.solve", *rows)) for rows in _real()),
     )
+
+
+def _real() -> Iterator[tuple[str, ...]]:
+    """``SOAK_ROWS``: a file of rows; ``SOAK_REPOS``: the folder with their clones. Nothing where either is not set."""
+    rows, repos = os.environ.get("SOAK_ROWS", ""), os.environ.get("SOAK_REPOS", "")
+    formats = [word for form in FORMATS for word in ("--format", form)]
+    if rows and repos:
+        yield ("--rows", rows, "--repos", repos, "--mini", *formats)
 
 
 def _chaos() -> tuple[str, ...]:
