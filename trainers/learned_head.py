@@ -5,47 +5,46 @@ A chunk's logits exist once in the forward and once in the backward pass, in one
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from trainers.chunks import CHUNK, wide
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-CHUNK = 256
-"""Positions whose logits exist at the same time."""
-_cached: list[Any] = []
 
-
+@cache
 def function() -> Any:
-    """The autograd function ``(states, weight, targets, temperature) -> (log-probabilities, entropies)``."""
-    if not _cached:
-        import torch
+    """The autograd function ``(states, weight, targets, temperature) -> (log-probabilities, entropies)``; made on first
+    use, because its base class needs torch."""
+    import torch
 
-        class Learned(torch.autograd.Function):
-            @staticmethod
-            def forward(
-                ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, temperature: float
-            ) -> tuple[Tensor, Tensor]:
-                parts = zip(states.split(CHUNK), targets.split(CHUNK), strict=True)
-                found = [_forward(part, weight, chosen, temperature) for part, chosen in parts]
-                values, entropies, slopes, norms = (torch.cat(column) for column in zip(*found, strict=True))
-                ctx.save_for_backward(states, weight, targets, slopes, norms)
-                ctx.temperature = temperature
-                ctx.mark_non_differentiable(entropies)
-                return values, entropies
+    class Learned(torch.autograd.Function):
+        @staticmethod
+        def forward(
+            ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, temperature: float
+        ) -> tuple[Tensor, Tensor]:
+            parts = zip(states.split(CHUNK), targets.split(CHUNK), strict=True)
+            found = [_forward(part, weight, chosen, temperature) for part, chosen in parts]
+            values, entropies, slopes, norms = (torch.cat(column) for column in zip(*found, strict=True))
+            ctx.save_for_backward(states, weight, targets, slopes, norms)
+            ctx.temperature = temperature
+            ctx.mark_non_differentiable(entropies)
+            return values, entropies
 
-            @staticmethod
-            def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
-                states, weight, targets, slopes, norms = ctx.saved_tensors
-                scaled = states * (grads[0] / ctx.temperature).to(states.dtype)[:, None]
-                return (
-                    slopes * grads[0].to(slopes.dtype)[:, None],
-                    _head(states / ctx.temperature, scaled, weight, targets, norms),
-                    None,
-                    None,
-                )
+        @staticmethod
+        def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+            states, weight, targets, slopes, norms = ctx.saved_tensors
+            scaled = states * (grads[0] / ctx.temperature).to(states.dtype)[:, None]
+            return (
+                slopes * grads[0].to(slopes.dtype)[:, None],
+                _head(states / ctx.temperature, scaled, weight, targets, norms),
+                None,
+                None,
+            )
 
-        _cached.append(Learned)
-    return _cached[0]
+    return Learned
 
 
 def _forward(
@@ -55,14 +54,14 @@ def _forward(
     import torch
 
     warm = states / temperature
-    logits = _wide(warm @ weight.T)
+    logits = wide(warm @ weight.T)
     chosen = logits.gather(-1, targets[:, None])[:, 0]
     top = logits.amax(-1, keepdim=True)
     p = logits.sub_(top).exp_()
     total = p.sum(-1)
     norm = top[:, 0] + total.log()
     mean = (p.to(weight.dtype) @ weight) / total.to(weight.dtype)[:, None]
-    entropy = norm - torch.linalg.vecdot(_wide(mean), _wide(warm))
+    entropy = norm - torch.linalg.vecdot(wide(mean), wide(warm))
     return chosen - norm, entropy, (weight[targets] - mean) / temperature, norm
 
 
@@ -70,16 +69,9 @@ def _head(warm: Tensor, scaled: Tensor, weight: Tensor, targets: Tensor, norms: 
     """Sum over positions of (e_y - p) h g / T, (vocabulary, width); ``scaled`` is h g / T."""
     import torch
 
-    wide = torch.promote_types(weight.dtype, torch.float32)
-    out = torch.zeros(weight.shape, dtype=wide, device=weight.device)
+    kind = torch.promote_types(weight.dtype, torch.float32)
+    out = torch.zeros(weight.shape, dtype=kind, device=weight.device)
     for part, rows, norm in zip(warm.split(CHUNK), scaled.split(CHUNK), norms.split(CHUNK), strict=True):
-        p = _wide(part @ weight.T).sub_(norm[:, None]).exp_()
-        out.addmm_(p.T, rows.to(wide), alpha=-1)
-    return out.index_add_(0, targets, scaled.to(wide)).to(weight.dtype)
-
-
-def _wide(values: Tensor) -> Tensor:
-    """Sums over a vocabulary need more than half precision."""
-    import torch
-
-    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+        p = wide(part @ weight.T).sub_(norm[:, None]).exp_()
+        out.addmm_(p.T, rows.to(kind), alpha=-1)
+    return out.index_add_(0, targets, scaled.to(kind)).to(weight.dtype)
