@@ -1,68 +1,24 @@
-"""The shape of a recipe's TOML file: one choice per slot, each a discriminated union on ``kind``.
-
-Importing this module needs pydantic and nothing heavier. A config that validates keeps the order of outcomes
+"""The shape of a recipe's TOML file (:mod:`rewards.slots`), refused where it could break the order of outcomes
 (:mod:`rewards.order`).
+
+Importing this module needs pydantic and nothing heavier.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from rewards.combine.clip_delta import ClipDelta
-from rewards.combine.d_ra import DirectAccumulation
-from rewards.combine.g_ra import Gated
-from rewards.combine.log_sigmoid import LogSigmoid
-from rewards.combine.outcome import OutcomeOnly
-from rewards.combine.renorm import Renorm
-from rewards.critics.format import ActionFormat
-from rewards.critics.tool_call import ToolCall
 from rewards.errors import RewardError as RewardError
-from rewards.normalise.leave_one_out import LeaveOneOut
-from rewards.normalise.mean_only import MeanOnly
-from rewards.normalise.mean_std import MeanStd
-from rewards.option import Option, Positive, Weight
 from rewards.order import check
-from rewards.outcomes import Levels
-from rewards.turns import AnyCritic, TurnChannel
-
-AnyCombination = Annotated[
-    DirectAccumulation | Gated | OutcomeOnly | Renorm | LogSigmoid | ClipDelta, Field(discriminator="kind")
-]
-AnyNormaliser = Annotated[MeanOnly | MeanStd | LeaveOneOut, Field(discriminator="kind")]
+from rewards.slots import Slots
 
 
-class RewardConfig(Option):
-    """A recipe. The default is G-RA over the format and the tool-call critic."""
-
-    name: str = "g_ra"
-    """Shown in reports; changes nothing."""
-    outcome: Levels = Levels()
-    critics: tuple[AnyCritic, ...] = (ActionFormat(), ToolCall())
-    """Step rewards that enter the return."""
-    combination: AnyCombination = Gated()
-    normaliser: AnyNormaliser = MeanOnly()
-    """How returns become A_traj."""
-    trajectory_weight: Weight = 1.0
-    """Weight of A_traj in the fused advantage."""
-    turns: tuple[TurnChannel, ...] = ()
-    """Sources of A_turn."""
-    clamp: Positive | None = None
-    """Bring the sum of a trajectory's step rewards into [0, clamp]."""
-    allow_negative: bool = False
-    """Accept critics that can be negative without a clamp."""
-    withhold_flagged: bool = True
-    """A trajectory whose grade is flagged as tampering gets no positive credit."""
+class RewardConfig(Slots):
+    """A recipe that keeps the order of outcomes."""
 
     @model_validator(mode="after")
     def _keeps_order(self) -> Self:
         check(self)
         return self
-
-    @property
-    def needs(self) -> dict[str, str]:
-        """Facts that a run must record, each with the option that needs it: ``tests``, ``diagnostics``, ``suites``."""
-        users = [(critic.kind, critic.needs) for critic in self.critics]
-        users += [(f"turns.{channel.source.kind}", channel.source.needs) for channel in self.turns]
-        return {fact: name for name, facts in reversed(users) for fact in facts}

@@ -9,29 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
+from agent.trajectory import Outcome
 from rewards.assign.min_form import MinForm
 from rewards.assign.return_to_go import ReturnToGo
 from rewards.combine.clip_delta import ClipDelta
 from rewards.combine.d_ra import DirectAccumulation
 from rewards.combine.g_ra import Gated
+from rewards.combine.outcome import OutcomeOnly
 from rewards.combine.renorm import Renorm
 from rewards.critics.process import ProcessV2
 from rewards.errors import RewardError
 from rewards.normalise.token_share import TokenShare
 from rewards.outcomes import ORDER, Levels
-from rewards.turns import Composed, TurnChannel
-
-if TYPE_CHECKING:
-    from agent.trajectory import Outcome
-    from rewards.config import RewardConfig
+from rewards.slots import Slots
+from rewards.turns import Composed, Steps, TurnChannel
 
 Ranges = Sequence[tuple[int, float, float]]
 """Per critic: priority, least and greatest total over a trajectory."""
 
 
-def check(config: RewardConfig) -> None:
+def check(config: Slots) -> None:
     """Raises ``ValueError`` with one sentence that names the critics, the levels and the way out."""
     names = [critic.kind for critic in config.critics]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -44,7 +42,7 @@ def check(config: RewardConfig) -> None:
     _turns(config)
 
 
-def horizon(config: RewardConfig, turns: int) -> None:
+def horizon(config: Slots, turns: int) -> None:
     """Refuse a recipe whose horizon is shorter than an episode of ``turns`` turns, the most that a run allows.
 
     Raises :class:`RewardError`: past its horizon a discount no longer falls, and ``clip_delta`` has no bound.
@@ -61,7 +59,7 @@ def horizon(config: RewardConfig, turns: int) -> None:
         )
 
 
-def span(config: RewardConfig, outcome: Outcome) -> tuple[float, float]:
+def span(config: Slots, outcome: Outcome) -> tuple[float, float]:
     """Least and greatest return that any trajectory with this outcome can have."""
     top = config.outcome.of(outcome)
     bottom = config.outcome.least_pass if outcome is ORDER[-1] else top
@@ -72,7 +70,7 @@ def span(config: RewardConfig, outcome: Outcome) -> tuple[float, float]:
     return config.combination.span(bottom, ranges)[0], config.combination.span(top, ranges)[1]
 
 
-def _gate(config: RewardConfig, gate: Gated) -> None:
+def _gate(config: Slots, gate: Gated) -> None:
     for critic in config.critics:
         if critic.priority > gate.priority:
             raise ValueError(
@@ -96,7 +94,7 @@ def separates(levels: Levels, gate: Gated) -> bool:
     return len({gate.opens(level) for level in (*map(levels.of, ORDER), levels.least_pass)}) == 2
 
 
-def _signs(config: RewardConfig) -> None:
+def _signs(config: Slots) -> None:
     negative = [critic.kind for critic in config.critics if critic.bounds()[0] < 0]
     if negative and config.clamp is None and not config.allow_negative:
         raise ValueError(
@@ -105,7 +103,7 @@ def _signs(config: RewardConfig) -> None:
         )
 
 
-def _shapes(config: RewardConfig) -> None:
+def _shapes(config: Slots) -> None:
     combination = config.combination
     if config.clamp is not None and not isinstance(combination, Gated | DirectAccumulation | ClipDelta):
         raise ValueError(f"clamp does not fit combination {combination.kind!r}; use it with g_ra, d_ra or clip_delta")
@@ -119,7 +117,7 @@ def _shapes(config: RewardConfig) -> None:
         raise ValueError(f"clip_delta refines marks that are never negative, unlike those of critic {signed[0]!r}")
 
 
-def _gaps(config: RewardConfig) -> None:
+def _gaps(config: Slots) -> None:
     for lower, upper in pairwise(ORDER):
         if config.outcome.of(lower) == config.outcome.of(upper):
             continue
@@ -132,7 +130,7 @@ def _gaps(config: RewardConfig) -> None:
             )
 
 
-def _turns(config: RewardConfig) -> None:
+def _turns(config: Slots) -> None:
     names = [channel.source.kind for channel in config.turns]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"turn source {min(twice)!r} is listed twice")
@@ -141,6 +139,11 @@ def _turns(config: RewardConfig) -> None:
         if isinstance(channel.normaliser, TokenShare) and not _sums(channel):
             raise ValueError(
                 "normaliser 'token_share' needs returns that are sums: min_form, or return_to_go with gamma 1"
+            )
+        if isinstance(channel.source, Steps) and (not config.critics or isinstance(config.combination, OutcomeOnly)):
+            raise ValueError(
+                "turn source 'steps' is the critics' part of the return, and here no critic is in it; "
+                "list critics under a combination that pays them"
             )
         if channel.gated and not isinstance(config.combination, Gated):
             raise ValueError(
@@ -167,12 +170,12 @@ def _sums(channel: TurnChannel) -> bool:
     return isinstance(credit, MinForm) or (isinstance(credit, ReturnToGo) and credit.gamma == 1.0)
 
 
-def _negative_behind_gate(config: RewardConfig) -> None:
+def _negative_behind_gate(config: Slots) -> None:
     """A gate that zeroes a negative turn reward pays for not submitting: what it can pay must stay below the gap."""
     gate = config.combination
     if not isinstance(gate, Gated):
         return
-    relief = {c.source.kind: _relief(c) for c in config.turns if c.gated}
+    relief = {c.source.kind: _relief(config, c) for c in config.turns}
     closed = [outcome for outcome in ORDER if not gate.opens(config.outcome.of(outcome))]
     opened = [outcome for outcome in ORDER if gate.opens(config.outcome.of(outcome))]
     if not closed or not opened or not sum(relief.values()):
@@ -188,8 +191,13 @@ def _negative_behind_gate(config: RewardConfig) -> None:
         )
 
 
-def _relief(channel: TurnChannel) -> float:
-    if isinstance(channel.source, Composed):
+def _relief(config: Slots, channel: TurnChannel) -> float:
+    """The most negative credit that a closed gate spares a turn of this channel."""
+    if isinstance(channel.source, Composed | Steps):
+        stretch, top = sum(c.stretch() for c in config.critics), sum(c.bounds()[1] for c in config.critics)
+    elif channel.gated:
+        stretch, top = channel.source.stretch(), channel.source.bounds()[1]
+    else:
         return 0.0
-    low = channel.credit.floor(channel.source.stretch(), channel.source.bounds()[1])
-    return -channel.beta * low * channel.normaliser.gain() if low < 0 and channel.beta else 0.0
+    low, factor = channel.credit.floor(stretch, top), channel.beta * channel.normaliser.gain()
+    return -factor * low if low < 0 and factor else 0.0

@@ -55,8 +55,28 @@ class Composed(Option):
         return frozenset()
 
 
+class Steps(Option):
+    """The step rewards of the composed return, after every gate, each on its turn and without the outcome: G-RA per
+    step (rewards.md, sections 1.4 and 1.6)."""
+
+    kind: Literal["steps"] = "steps"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset()
+
+
 AnySource = Annotated[
-    ActionFormat | ToolCall | ToolChoice | TestVector | ProcessV1 | ProcessV2 | Suppressed | TurnCost | Composed,
+    ActionFormat
+    | ToolCall
+    | ToolChoice
+    | TestVector
+    | ProcessV1
+    | ProcessV2
+    | Suppressed
+    | TurnCost
+    | Composed
+    | Steps,
     Field(discriminator="kind"),
 ]
 AnyCredit = Annotated[Immediate | ReturnToGo | MinForm | PotentialDifference, Field(discriminator="kind")]
@@ -69,7 +89,7 @@ class TurnChannel(Option):
     """One source of turn credit."""
 
     source: AnySource
-    """A critic whose marks are turn rewards, or ``return``."""
+    """A critic whose marks are turn rewards, or a part of the composed return: ``return``, ``steps``."""
     gated: bool = False
     """Zero the turn rewards where the combination's gate is closed."""
     credit: AnyCredit = Immediate()
@@ -102,6 +122,8 @@ class TurnChannel(Option):
             return self.source.attempts(group)
         if isinstance(self.source, Composed):
             return [[*one.steps[:-1], one.steps[-1] + one.outcome] if one.steps else [] for one in combined]
+        if isinstance(self.source, Steps):
+            return [list(one.steps) for one in combined]
         return [list(marks) for marks in self.source.marks(group)]
 
 

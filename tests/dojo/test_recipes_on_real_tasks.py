@@ -78,11 +78,9 @@ def test_turn_facts_are_filled_and_turn_credit_reaches_the_loss(tmp_path: Path, 
     assert sum(_facts(one) for one in played) > 0
     assert all(step["timing"]["reward_share"] < 0.001 for step in steps)
     assert any(step["learner"] and step["learner"]["grad_norm"] > 0 for step in steps)
-    if name == "g_ra":  # Its step rewards are part of the return: there is no second advantage.
-        assert not any(step["turn_signal"] for step in steps)
+    assert any(step["turn_signal"] > 0 and step["turn_size"] > 0 for step in steps)
+    if name == "g_ra":
         assert any(step["reward"] > step["parts"]["outcome"] for step in steps)
-    else:
-        assert any(step["turn_signal"] > 0 and step["turn_size"] > 0 for step in steps)
 
 
 def _facts(one: Trajectory) -> int:

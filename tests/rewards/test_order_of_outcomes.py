@@ -109,7 +109,7 @@ def test_a_flagged_grade_gets_no_positive_credit(name: str, rest: list[Any], mem
     assert Recipe(looked_at).config.withhold_flagged is False
 
 
-@pytest.mark.parametrize("name", ["verpo_gated", "all_gated", "lanser_v2"])
+@pytest.mark.parametrize("name", ["g_ra", "verpo_gated", "all_gated", "lanser_v2"])
 @few
 @given(turns(), groups(0, 3))
 def test_not_submitting_never_beats_submitting_and_failing(name: str, facts: list[dict[str, Any]], rest: list[Any]):

@@ -199,6 +199,43 @@ def test_potential_credit_is_the_change_to_the_end_or_the_state_left_behind(valu
     assert zero == pytest.approx([-b for b in before])
 
 
+@few
+@given(groups(2, 4), st.sampled_from(["episode", "step"]))
+def test_g_ra_credits_each_turn_with_its_own_gated_step_reward(found: list[Any], granularity: str):
+    gate = recipe("g_ra").combination.model_dump() | {"granularity": granularity}
+    account = explain(recipe("g_ra", combination=gate), *found)
+    rewards = [list(one.steps) for one in account.combined]
+    assert account.turn_rewards["steps"] == rewards
+    middle = math.fsum(flat(rewards)) / len(flat(rewards))
+    parts = flat(account.credit.turn_parts["steps"])
+    told_apart = max(flat(rewards)) - min(flat(rewards)) > 1e-6 * max(flat(rewards))
+    assert parts == pytest.approx([reward - middle if told_apart else 0.0 for reward in flat(rewards)], abs=1e-15)
+
+
+def test_a_turn_without_a_valid_action_is_credited_less_than_its_neighbour_under_g_ra():
+    turns = [{"format_ok": True}, {"format_ok": False, "tool_ok": False}]
+    good = {"outcome": "tests_fail", "turns": [{}, {}]}
+    credit = score(recipe("g_ra"), {"outcome": "tests_fail", "turns": turns}, good)
+    assert credit.turns[0][1] < credit.turns[0][0] < credit.turns[1][0]
+    quits = score(recipe("g_ra"), {"outcome": "no_submit", "turns": turns}, good)
+    assert quits.turn_parts["steps"][0][0] == quits.turn_parts["steps"][0][1] < 0 < quits.turn_parts["steps"][1][0]
+
+
+def test_the_steps_of_a_return_that_pays_none_are_refused():
+    steps = [{"source": {"kind": "steps"}}]
+    for change in ({}, {"critics": [{"kind": "format"}], "combination": {"kind": "outcome"}}):
+        with pytest.raises(ValidationError, match="no critic is in it"):
+            config(turns=steps, **change)
+
+
+def test_negative_steps_that_a_gate_spares_must_stay_below_the_gap():
+    cost = {"critics": [{"kind": "turn_cost", "weight": 0.1}], "allow_negative": True, "combination": {"kind": "g_ra"}}
+    assert config(turns=[{"source": {"kind": "steps"}}], **cost).turns[0].beta == 1.0
+    for source in ("steps", "return"):
+        with pytest.raises(ValidationError, match=rf"the gate can spare empty_patch up to 0.5 .*\({source}\)"):
+            config(turns=[{"source": {"kind": source}, "beta": 5.0}], **cost)
+
+
 # -- normalisers of turns
 
 
@@ -248,7 +285,7 @@ def test_pure_subtracts_the_siblings_reward_per_token():
         {"outcome": "tests_fail", "turns": [{"tests": "1000", "tokens": 10}]},
     ]
     account = explain(recipe("pure"), *found)
-    first = MinForm().assign([0.5, 0.75])
+    first = [value or 0.0 for value in MinForm().assign([0.5, 0.75])]
     parts = account.credit.turn_parts["tests"]
     assert parts[0] == pytest.approx([first[0] - 0.025 * 6, first[1] - 0.025 * 2])
     assert parts[1] == pytest.approx([0.25 - first[0] / 6 * 10])

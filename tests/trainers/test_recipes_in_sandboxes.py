@@ -6,7 +6,7 @@ import importlib.util
 import json
 import shutil
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from agent.config import AgentConfig
 from agent.doubles import Shelf
 from agent.finish import SandboxGrader
 from agent.policy import Policy
+from agent.scored import Scored
 from agent.scripted import ScriptedPolicy
 from agent.store import Store
 from agent.trajectory import Key, Trajectory
@@ -159,17 +160,15 @@ def test_turn_facts_are_filled_and_turn_credit_reaches_the_loss(tmp_path: Path, 
         _facts(group)
         credit = scorer.score(group)
         told = [len(set(turns)) > 1 for turns in credit.turns]
-        if name == "g_ra":
-            assert step["turn_signal"] == 0.0 and not any(told)
-        else:
-            assert 0.0 < step["turn_signal"] <= 1.0 and step["turn_size"] > 0.0 and any(told)
+        assert 0.0 < step["turn_signal"] <= 1.0 and step["turn_size"] > 0.0
+        assert any(told) or name == "g_ra"  # Its turns are all well-formed here.
         # The replay of what was stored gives the numbers of the run, audit included.
         assert step["reward"] == pytest.approx(sum(credit.returns) / 4, rel=1e-15)
         assert step["audit"] == json.loads(json.dumps(asdict(observe([group], [credit]))))
         assert step["learner"]["grad_norm"] > 0 and 0 < step["timing"]["reward_share"] < 1
 
 
-def _facts(group: list[Trajectory]) -> None:
+def _facts(group: Sequence[Scored]) -> None:
     """Of the four plans: vectors of the three hidden tests, diagnostics of changed trees, what lanser resolved."""
     tests = [[turn.facts.tests for turn in one.turns] for one in group]
     assert tests == [[None, "001", "111", None], ["001", None], ["000", None], ["111", None, None, None]]
