@@ -36,7 +36,7 @@ class MatrixTurn(_Strict):
     tool_ok: bool = True
     diagnostics: int | None = Field(default=None, ge=0)
     safe: bool | None = None
-    confidence: float | None = Field(default=None, ge=0, le=1)
+    confidence: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
     tree: str | None = None
     action: str | None = None
     """Name of the tool."""
@@ -57,7 +57,7 @@ class MatrixTrajectory(_Strict):
 class Matrix(_Strict):
     """The whole file."""
 
-    trajectories: tuple[MatrixTrajectory, ...]
+    trajectories: tuple[MatrixTrajectory, ...] = Field(min_length=1)
     f2p: tuple[int, ...] = ()
     p2p: tuple[int, ...] = ()
     base: str = "base"

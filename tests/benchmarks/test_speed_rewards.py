@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from agent.store import Store
 from benchmarks.speed import rewards
 
@@ -19,8 +21,15 @@ def test_a_generated_run_is_read_back_whole_and_sealed(tmp_path: Path) -> None:
 
 
 def test_every_figure_is_measured() -> None:
-    score, replay, memory, _ = rewards.measure(1, stored=480)
+    score, (replay, memory) = rewards.large_group(1), rewards.replayed(480)
     assert min(score.runs) > 0 and len(replay.runs) == 10 and min(replay.runs) > 0 and len(memory.runs) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_a_step_is_trained_to_tell_its_share() -> None:
+    (share,) = rewards.share_of_one_step().runs
+    assert 0 < share < 0.1
 
 
 def test_the_share_of_a_step_is_read_from_the_newest_run_that_recorded_it(tmp_path: Path) -> None:

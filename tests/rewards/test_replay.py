@@ -103,6 +103,8 @@ def test_scoring_by_hand_knows_which_tests_are_which():
     ("change", "words"),
     [
         ({"f2p": [9]}, "9 is none of them"),
+        ({"trajectories": []}, "at least 1"),
+        ({"trajectories": [{"outcome": "infra", "turns": [{"confidence": float("nan")}]}]}, "finite number"),
         ({"trajectories": [{"outcome": "won"}]}, "won"),
         ({"trajectories": [{"outcome": "infra", "turns": [{"testz": "1"}]}]}, "testz"),
         ({"trajectories": [{"outcome": "infra", "turns": [{"tests": "12"}]}]}, "tests"),
@@ -110,7 +112,7 @@ def test_scoring_by_hand_knows_which_tests_are_which():
 )
 def test_a_broken_matrix_is_refused(change: dict[str, Any], words: str):
     with pytest.raises(ValidationError) as caught:
-        score_matrix({"trajectories": [], "f2p": [], "p2p": []} | change, Recipe(recipe("verpo")))
+        score_matrix({"trajectories": [{"outcome": "infra"}]} | change, Recipe(recipe("verpo")))
     assert words in str(caught.value)
 
 
