@@ -162,7 +162,9 @@ class Distill(BaseModel):
 
 
 PolicyLoss = Annotated[Clip | Gspo | Cispo | Sapo | Dppo, Field(discriminator="kind")]
-Aggregation = Literal["seq-mean-token-sum-norm", "token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "token-sum"]
+Aggregation = Literal[
+    "seq-mean-token-sum-norm", "token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "token-sum", "prompt-mean"
+]
 
 
 class LossConfig(BaseModel):

@@ -225,7 +225,8 @@ class TransformersLearner:
         found = batch.rollouts(rows)
         counts = [sum(sum(row.mask) for row in part) for part in found.values()]
         kind = self.loss.aggregation if self.stage == "policy" else "token-mean"
-        return dict(zip(found, weights(kind, counts, self.loss.length), strict=True))
+        prompts = [part[0].group for part in found.values()]
+        return dict(zip(found, weights(kind, counts, self.loss.length, prompts), strict=True))
 
     def _per_token(self, flat: Flat) -> Tensor:
         return self._tensor([self._weights[rollout] for rollout in flat.rollouts])

@@ -14,21 +14,35 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.speed import update
 from benchmarks.speed.measure import Measured, ratio
 from trainers.model import cache, embedded, missing
 
 VERSION = "1.16.0"
-PROMPTS, GROUP, PROMPT, NEW = 2, 4, 64, 64
-STEPS = 3
-"""Measured steps of a pair of processes; one more warms up."""
+PROMPTS, GROUP, PROMPT = 2, 4, 64
 WAYS = ("ours", "trl")
-SIZES = {"7M": "7.1 M parameters", "135M": "135 M parameters (the embedded model)"}
+
+
+class Size(NamedTuple):
+    """A model, and how much of it is measured."""
+
+    text: str
+    new: int
+    """Tokens that are sampled of each episode."""
+    steps: int
+    """Measured steps of a pair of processes; one more warms up."""
+
+
+SIZES = {
+    "7M": Size("7.1 M parameters", 64, 3),
+    "135M": Size("135 M parameters (the embedded model)", 32, 2),
+}
+"""The large one is measured for less long: both processes together then take about three minutes and 8 GB."""
 NEEDS = (
     f"trl=={VERSION}",
     "datasets==4.4.1",
@@ -96,26 +110,27 @@ def ours(size: str, steps: int) -> None:
         part.install(net)
     model = Model(net, Endless(ByteTokenizer()), size)
     optim = OptimConfig(layers=None, tokens=4096, lr=1e-6)
-    learner = TransformersLearner(model, optim, LossConfig(length=NEW), SftConfig(), 1.0)
+    new = SIZES[size].new
+    learner = TransformersLearner(model, optim, LossConfig(length=new), SftConfig(), 1.0)
     engine = TransformersEngine(model)
     for step in range(steps):
         began = turn()
-        learner.update(asyncio.run(_sample(engine, step)))
+        learner.update(asyncio.run(_sample(engine, step, new)))
         tell(began)
     engine.close()
 
 
-async def _sample(engine: Any, step: int) -> list[Any]:
+async def _sample(engine: Any, step: int, new: int) -> list[Any]:
     from agent.trajectory import Key
     from trainers.protocol import Row
 
     wave = engine.wave(PROMPTS * GROUP, 1.0)
     keys = [Key(seed=0, step=step, prompt=p, sample=s) for p in range(PROMPTS) for s in range(GROUP)]
     given = prompts()
-    found = await asyncio.gather(*(wave.policy.sample(given[key.prompt], key, 0, NEW) for key in keys))
+    found = await asyncio.gather(*(wave.policy.sample(given[key.prompt], key, 0, new) for key in keys))
     for key in keys:
         wave.leave(key)
-    assert all(len(sample.ids) == NEW for sample in found), "a sample ended before its length"
+    assert all(len(sample.ids) == new for sample in found), "a sample ended before its length"
     return [
         Row(
             ids=(*given[key.prompt], *sample.ids),
@@ -152,8 +167,8 @@ def trl(size: str, steps: int) -> None:
     with tempfile.TemporaryDirectory() as out:
         trainer = library.GRPOTrainer(
             model=network(size),
-            reward_funcs=_reward,
-            args=_settings(library, out, steps),
+            reward_funcs=_rewards(SIZES[size].new),
+            args=_settings(library, out, steps, SIZES[size].new),
             train_dataset=_dataset(),
             processing_class=_tokenizer(),
             callbacks=[Clock()],
@@ -161,20 +176,24 @@ def trl(size: str, steps: int) -> None:
         trainer.train()
 
 
-def _reward(completion_ids: Sequence[Sequence[int]], **rest: Any) -> list[float]:
+def _rewards(new: int) -> Callable[..., list[float]]:
     """Contrast in every group; sees that the work is what ours is."""
-    assert all(len(ids) == NEW for ids in completion_ids), "a sample ended before its length"
-    return [float(i % 2) for i in range(len(completion_ids))]
+
+    def reward(completion_ids: Sequence[Sequence[int]], **rest: Any) -> list[float]:
+        assert all(len(ids) == new for ids in completion_ids), "a sample ended before its length"
+        return [float(i % 2) for i in range(len(completion_ids))]
+
+    return reward
 
 
-def _settings(library: Any, out: str, steps: int) -> Any:
+def _settings(library: Any, out: str, steps: int, new: int) -> Any:
     """GRPOTrainer's arguments for the same work as ours, on the CPU, without logs or files."""
     return library.GRPOConfig(
         output_dir=out,
         per_device_train_batch_size=PROMPTS * GROUP,
         num_generations=GROUP,
-        max_completion_length=NEW,
-        generation_kwargs={"min_new_tokens": NEW},
+        max_completion_length=new,
+        generation_kwargs={"min_new_tokens": new},
         max_steps=steps,
         learning_rate=1e-6,
         beta=0.0,
@@ -211,7 +230,7 @@ def _tokenizer() -> Any:
 def _start(way: str, size: str) -> subprocess.Popen[str]:
     extra = {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), str(folder())])} if way == "trl" else {}
     env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **extra}
-    command = [sys.executable, "-m", "benchmarks.speed.yardstick", way, size, str(1 + STEPS)]
+    command = [sys.executable, "-m", "benchmarks.speed.yardstick", way, size, str(1 + SIZES[size].steps)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
@@ -234,7 +253,7 @@ def _pair(size: str) -> dict[str, list[float]]:
         children = {way: stack.enter_context(_start(way, size)) for way in WAYS}
         for child in children.values():
             stack.callback(child.kill)
-        rounds = [{way: _step(child) for way, child in children.items()} for _ in range(1 + STEPS)]
+        rounds = [{way: _step(child) for way, child in children.items()} for _ in range(1 + SIZES[size].steps)]
     return {way: [one[way] for one in rounds[1:]] for way in WAYS}
 
 
@@ -244,14 +263,15 @@ def measure(runs: int) -> list[Measured]:
 
 
 def _measure(size: str, runs: int) -> list[Measured]:
-    name = f"one GRPO step, {SIZES[size]}"
+    name = f"one GRPO step, {SIZES[size].text}"
     if size != "7M" and (reason := missing()):
         return [Measured(name, "", note=reason)]
     try:
         pairs = [_pair(size) for _ in range(runs if size == "7M" else -(-runs // 3))]
     except OSError as error:
         return [Measured(f"{name}, against TRL {VERSION}", "", note=str(error))]
-    note = f"{PROMPTS} prompts x {GROUP}, {PROMPT} + {NEW} tokens, every weight learns, one thread, steps in turn"
+    lengths = f"{PROMPTS} prompts x {GROUP}, {PROMPT} + {SIZES[size].new} tokens"
+    note = f"{lengths}, every weight learns, one thread, steps in turn"
     found = {
         way: Measured(f"{name}, {way}", "CPU-s", tuple(seconds for pair in pairs for seconds in pair[way]), note)
         for way in WAYS

@@ -20,6 +20,7 @@ LOSSES = {
     "corrected": LossConfig(correction=Correction(level="sequence"), opsm=0.05),
     "token-mask": LossConfig(correction=Correction(mode="mask", cap=1.2)),
     "penalised": LossConfig(kl=Kl(estimator="k3", weight=0.1)),
+    "prompt-mean": LossConfig(aggregation="prompt-mean"),
     "reinforce++": LossConfig(estimator=ReinforcePlusPlus(gamma=0.9), aggregation="token-mean"),
     "distilled": LossConfig(distill=Distill()),
 }

@@ -101,6 +101,8 @@ def halves(row: Row) -> list[Row]:
 
 @each_loss
 def test_sharing_the_prompt_of_a_group_is_an_invariance(loss: LossConfig) -> None:
+    if loss.aggregation == "prompt-mean":
+        pytest.skip("what belongs to a prompt is what this loss is about")
     alone = [replace(row, group=row.rollout) for row in rows(loss)]
     assert_same(learner(loss).gradient(rows(loss)), learner(loss).gradient(alone))
 

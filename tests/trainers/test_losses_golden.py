@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from closed_form import (
     ADVANTAGE,
     BIG,
@@ -29,6 +30,7 @@ from closed_form import (
 
 from trainers.config import Cispo, Clip, Correction, Dppo, Gspo, Kl, LossConfig, Sapo
 from trainers.losses import kl
+from trainers.losses.aggregate import weights
 from trainers.losses.tokens import Tokens
 
 
@@ -99,10 +101,23 @@ def test_golden_loss_and_gradient_norm(config: LossConfig, given: dict[str, Any]
 
 @pytest.mark.parametrize(("estimator", "value"), [("k1", -0.0241495), ("k2", 0.0060540), ("k3", 0.0061489)])
 def test_golden_kl_estimators(estimator: str, value: float) -> None:
+    assert math.isclose(estimated(estimator), value, abs_tol=1e-6)
+
+
+def estimated(estimator: str) -> float:
     now, old, sampler, advantage = (grid[MASK] for grid in (NOW, OLD, SAMPLER, ADVANTAGE))
     tokens = Tokens(now, old, sampler, advantage, ROW.long()[MASK], REFERENCE[MASK])
-    found = kl.penalty(Kl.model_validate({"estimator": estimator}), tokens).mean().item()
-    assert math.isclose(found, value, abs_tol=1e-6)
+    return kl.penalty(Kl.model_validate({"estimator": estimator}), tokens).mean().item()
+
+
+def test_golden_prompt_mean_is_the_mean_over_prompts_of_the_mean_over_their_tokens() -> None:
+    """Against the definition, on the golden inputs: rows 0 and 2 are of one prompt, rows 1 and 3 of another."""
+    found = weights("prompt-mean", MASK.sum(1).tolist(), 6, ["a", "b", "a", "b"])
+    by_row = (torch.tensor(found)[:, None] * MASK * ADVANTAGE).sum().item()
+    means = [ADVANTAGE[rows][MASK[rows]].mean().item() for rows in ([0, 2], [1, 3])]
+    assert by_row == pytest.approx(sum(means) / 2, abs=1e-6)
+    alone = weights("prompt-mean", [6, 3, 4, 1], 6)
+    assert alone == pytest.approx(weights("seq-mean-token-mean", [6, 3, 4, 1], 6))
 
 
 PAGE = Path(__file__).parents[2] / "docs/losses.md"
@@ -113,7 +128,12 @@ def table() -> str:
     head = (
         "| case | policy loss | aggregation | further terms | loss | norm of d loss / d l |\n|---|---|---|---|---|---|"
     )
-    return "\n".join([head, *(line(param) for param in CASES)])
+    return "\n".join([head, *(line(param) for param in CASES), *(alone(name) for name in ("k1", "k2", "k3"))])
+
+
+def alone(estimator: str) -> str:
+    """The mean of a KL estimator over tokens, which is no loss of its own."""
+    return f"| {estimator} alone, token mean | | token-mean | kl estimator={estimator} | {estimated(estimator):.5f} | |"
 
 
 def line(param: Any) -> str:
