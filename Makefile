@@ -34,6 +34,11 @@ test: model ## the test suite (at most 12 minutes on two cores)
 	@echo "==> pytest"
 	@$(BIN)/python -m pytest -q -n auto --maxprocesses 4 -m 'not slow' $(ARGS)
 
+test-extras: model ## what needs DeepSpeed, TRL, mini-swe-agent, TensorBoard or wandb (an environment on top of .venv)
+	@scripts/extras.sh $(BIN)/python .venv-extras
+	@echo "==> pytest"
+	@REPODOJO_REQUIRE=docker,deepspeed,minisweagent,tensorboard,trl,wandb .venv-extras/bin/python -m pytest -q -m extra $(ARGS)
+
 test-vllm: model ## the vLLM engine against a real server (Python 3.11; makes an environment of 3.5 GB once)
 	@echo "==> vLLM"
 	@$(BIN)/python -m benchmarks.vllm
@@ -54,4 +59,4 @@ format: $(STAMP) ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 clean: ## remove the environment and caches of this clone (runs/ stays)
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-extras .pytest_cache .ruff_cache .hypothesis

@@ -1,7 +1,8 @@
 """Prerequisites of tests: without one, a test is skipped with the reason.
 
 ``REPODOJO_REQUIRE=docker,model,index`` (set by CI) turns such a skip into a failure, so that a machine which should
-have the prerequisite cannot pass by skipping. Some are known beforehand, by a mark; others (``index``: the package
+have the prerequisite cannot pass by skipping. Some are known beforehand, by a mark (``extra("trl")``: a package that
+only `make test-extras` installs and requires); others (``index``: the package
 index, ``npm``, ``interpreter``: another Python) only when a test has asked for them, by :func:`lacking`.
 """
 
@@ -49,18 +50,11 @@ def _vllm() -> str:
     return "" if named else "REPODOJO_VLLM names no interpreter with vLLM beside it: 'make test-vllm' does"
 
 
-@cache
-def _mini() -> str:
-    found = importlib.util.find_spec("minisweagent")
-    return "" if found else "mini-swe-agent is not installed: pip install 'repodojo[mini]'"
-
-
 PREREQUISITES: dict[str, Callable[[], str]] = {
     "docker": _docker,
     "model": _model,
     "gpu": _gpu,
     "vllm": _vllm,
-    "mini": _mini,
 }
 
 
@@ -77,6 +71,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for name, why_not in PREREQUISITES.items():
         if item.get_closest_marker(name) and (reason := why_not()):
             _end(name, reason)
+    for mark in item.iter_markers("extra"):
+        (package,) = mark.args
+        if importlib.util.find_spec(package) is None:
+            _end(package, f"{package} is not installed: see 'make test-extras'")
 
 
 def _end(name: str, reason: str) -> NoReturn:

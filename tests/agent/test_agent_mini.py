@@ -74,7 +74,7 @@ def run(prepared: Prepared, commands: list[str], backend: Backend | None = None)
     return asyncio.run(work())
 
 
-@pytest.mark.mini
+@pytest.mark.extra("minisweagent")
 def test_its_own_loop_resolves_a_task_with_a_scripted_model(prepared: Prepared) -> None:
     played = run(prepared, ["ls -a", *gold_commands(prepared.task)])
     assert played.exit_status == "Submitted" and played.patch == prepared.task.patch
@@ -82,13 +82,13 @@ def test_its_own_loop_resolves_a_task_with_a_scripted_model(prepared: Prepared) 
     assert "pack" in str(played.messages[3]["content"])
 
 
-@pytest.mark.mini
+@pytest.mark.extra("minisweagent")
 def test_an_agent_that_does_nothing_has_no_verdict(prepared: Prepared) -> None:
     played = run(prepared, ["ls"])
     assert played.exit_status == "LimitsExceeded" and not played.patch and played.verdict is None
 
 
-@pytest.mark.mini
+@pytest.mark.extra("minisweagent")
 def test_its_loop_leaves_no_sandbox_when_one_dies(prepared: Prepared) -> None:
     watched = DyingBackend(LocalBackend(unsafe=True), "run", 2)
     with pytest.raises(SandboxError):

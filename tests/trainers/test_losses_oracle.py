@@ -1,12 +1,8 @@
-"""Our losses against TRL's own code on the inputs of the golden table, where TRL 1.16 is installed.
-
-pip install --target /somewhere --no-deps trl==1.16.0 datasets ...   # then PYTHONPATH=/somewhere
-"""
+"""Our losses against TRL's own code on the inputs of the golden table, where TRL is installed (`make test-extras`)."""
 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from collections import defaultdict
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +13,7 @@ from closed_form import ADVANTAGE, BIG, DAPO, DR, GRPO, HIGH, LOW, MASK, NOW, OL
 
 from trainers.config import Cispo, Clip, Correction, Gspo, Kl, LossConfig, Sapo
 
-pytestmark = pytest.mark.skipif(
-    not any(d.metadata["Name"] == "trl" for d in importlib.metadata.distributions()), reason="TRL is not installed"
-)
+pytestmark = pytest.mark.extra("trl")
 DEFAULTS: dict[str, Any] = {
     "aux_loss_enabled": False,
     "top_entropy_quantile": 1.0,

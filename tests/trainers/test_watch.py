@@ -68,12 +68,10 @@ def test_a_watcher_that_is_not_installed_is_refused_before_anything_is_played(tm
         train(components(), settings, tmp_path / "run", console=Console(quiet=True))
 
 
-@pytest.mark.parametrize("name", PACKAGES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.extra(PACKAGES[name])) for name in PACKAGES])
 def test_a_watcher_that_is_installed_writes_what_it_is_told(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not importlib.util.find_spec(PACKAGES[name]):
-        pytest.skip(f"{name} is not installed")
     run = tmp_path / "run"
     run.mkdir()
     for variable, value in (("WANDB_MODE", "offline"), ("WANDB_DIR", str(run)), ("TRACKIO_DIR", str(run))):

@@ -33,7 +33,7 @@ STAGES = (1, 2)
 CLOSE = 5e-5
 """Of weights: steps of 1e-3, and the sign of a gradient that float32 rounds to nothing is the sign of Adam's step."""
 there = importlib.util.find_spec("deepspeed") is not None
-installed = pytest.mark.skipif(not there, reason="deepspeed is not installed")
+installed = pytest.mark.extra("deepspeed")
 
 
 def learner(ranks: Ranks, loss: LossConfig, what: str = "last", zero: int | None = None) -> TransformersLearner:
