@@ -24,7 +24,7 @@ $(STAMP):
 
 model: $(STAMP) ## fetch the embedded model and convert it once (93 MB)
 	@echo "==> embedded model"
-	@$(BIN)/python -m trainers.model
+	@$(BIN)/python -m trainers.model.load
 
 train: model ## train the embedded model on real repositories (at most 30 minutes on two cores)
 	@echo "==> dojo train $(CONFIG)"

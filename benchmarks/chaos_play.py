@@ -39,7 +39,7 @@ from sandbox.grading import grade
 from sandbox.pool import Pool
 from sandbox.protocol import Backend, Sandbox, Spec
 from sandbox.task import Prepared, Task, Verdict
-from trainers.player import EpisodePlayer, player
+from trainers.rollout.player import EpisodePlayer, player
 
 SCRIPTS: tuple[Literal["gold"], Literal["spoiler"]] = ("gold", "spoiler")
 CONTAINER, SERVER, DISK, ENGINE, PARENT = (

@@ -133,8 +133,8 @@ async def _theirs(prepared: Prepared, backend: Backend) -> Solved:
 @cache
 def _chat() -> Chat:
     """The embedded model's chat where it is there: tokens that mean something."""
-    from trainers.model import embedded, missing
-    from trainers.tokenizer import ModelTokenizer
+    from trainers.model.load import embedded, missing
+    from trainers.model.tokenizer import ModelTokenizer
 
     return Chat(ByteTokenizer() if missing() else ModelTokenizer(embedded()))
 

@@ -18,10 +18,10 @@ from sandbox.config import SandboxConfig
 from sandbox.grading import GradeCache
 from sandbox.protocol import Backend, Limits
 from sandbox.task import Prepared, Task, TaskSource, Verdict
-from trainers import lessons as feedback
 from trainers.components import Components, Machine, WarmStart
 from trainers.engine_config import TransformersConfig, VllmConfig
-from trainers.player import EpisodePlayer, player
+from trainers.rollout import lessons as feedback
+from trainers.rollout.player import EpisodePlayer, player
 
 Say = Callable[[str], None]
 
@@ -182,8 +182,8 @@ def warm_start(config: Config, train: Sequence[Task]) -> WarmStart:
     """Scripted gold episodes over the model's tokenizer: the training tasks, then further faults in their packages."""
     from agent.demonstrate import demonstrate
     from benchmarks.lessons import lessons
+    from trainers.learning.sft import Demonstrations, demonstration
     from trainers.sampler import chat
-    from trainers.sft import Demonstrations, demonstration
 
     # In a thread of its own: the event loop that asks for the demonstrations is running.
     with lessons(train, source(), config.seed, config.sft.examples) as shown, ThreadPoolExecutor(1) as thread:

@@ -74,7 +74,7 @@ def _distribution(name: str, extra: str | None) -> Finding:
 
 
 def _model() -> Finding:
-    from trainers.model import missing
+    from trainers.model.load import missing
 
     reason = missing()
     return Finding("embedded model", not reason, reason or "there")

@@ -53,7 +53,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
         ("agent.store", "StoreError"),
         ("rewards.errors", "RewardError"),
         ("trainers.errors", "TrainingError"),
-        ("trainers.tokenizer", "ModelError"),
+        ("trainers.model.tokenizer", "ModelError"),
     )
     found = (getattr(sys.modules.get(module), name, None) for module, name in names)
     return tuple(error for error in found if error is not None)

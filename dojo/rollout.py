@@ -70,10 +70,10 @@ class Rollout:
             await player.close()
 
     async def _sampled(self) -> list[Trajectory]:
-        from trainers.display import Display
         from trainers.engines.pairs import check_sampling
-        from trainers.evaluate import evaluate
-        from trainers.scheduler import Scheduler
+        from trainers.record.display import Display
+        from trainers.rollout.evaluate import evaluate
+        from trainers.rollout.scheduler import Scheduler
 
         check_sampling(self.config.engine, self.config.model)
         wave = self.samples * max(1, self.config.eval.wave // self.samples)
@@ -99,7 +99,7 @@ def spoken(model: ModelConfig) -> Chat:
     """The contexts of a scripted policy: of the model's own tokens, so that the model can learn from what it plays and
     budgets mean what they mean to it; of bytes where the embedded model was not fetched yet."""
     from trainers.config import EMBEDDED
-    from trainers.model import check, missing
+    from trainers.model.load import check, missing
     from trainers.sampler import chat
 
     check(model)
@@ -111,7 +111,7 @@ def spoken(model: ModelConfig) -> Chat:
 
 def load_weights(learner: Any, policy: str) -> None:
     """Load a checkpoint or the newest of a run; ``model`` keeps the weights as they come."""
-    from trainers import checkpoint
+    from trainers.record import checkpoint
 
     if policy == "model":
         return

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from dojo.config import Config
 from trainers.config import ScaleConfig
+from trainers.model.shapes import shape
 from trainers.plan import Load, estimate, lines
-from trainers.shapes import shape
 
 
 def plan(config: Config) -> tuple[list[str], bool]:
@@ -41,9 +41,9 @@ def cpu(scale: ScaleConfig, threads: int) -> ScaleConfig:
 
 def serve(config: Config) -> None:
     """Rank 1 and above: load the weights and make the calls of rank 0 until it ends."""
-    from trainers.learners import learner
-    from trainers.model import load as load_model
-    from trainers.ranks import serve as serve_calls
+    from trainers.learning.learners import learner
+    from trainers.learning.ranks import serve as serve_calls
+    from trainers.model.load import load as load_model
 
     made = learner(
         load_model(config.model, config.seed, shared=config.scale.parallel == "fsdp2"),

@@ -15,10 +15,10 @@ from dojo.verbs import stored
 
 def sft(config: Config, sources: Sequence[Path], outcomes: Sequence[str], per_task: int, out: Path) -> None:
     """Choose, imitate, save. Refuses before the model is loaded where it can."""
-    from trainers.imitate import check, choose, imitate
-    from trainers.learners import learner
-    from trainers.model import check as check_model
-    from trainers.model import load
+    from trainers.learning.imitate import check, choose, imitate
+    from trainers.learning.learners import learner
+    from trainers.model.load import check as check_model
+    from trainers.model.load import load
 
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is already in use; name another folder with --out")

@@ -22,7 +22,7 @@ from dojo.tell import say
 from rewards.config import RewardConfig
 from rewards.recipe import Recipe
 from sandbox.task import Task
-from trainers import tally
+from trainers.record import tally
 
 RUN_FILES = ("trajectories.jsonl", "evals-before.jsonl", "evals-warm.jsonl", "evals-after.jsonl")
 
@@ -30,11 +30,11 @@ RUN_FILES = ("trajectories.jsonl", "evals-before.jsonl", "evals-warm.jsonl", "ev
 def train(config: Config, resume: Path | None, out: Path, name: str) -> None:
     """Start or continue a run; ends by saying where the report is."""
     from trainers.engines.pairs import check_training
-    from trainers.learners import check as check_scale
+    from trainers.learning.learners import check as check_scale
+    from trainers.learning.ranks import rank, release
     from trainers.loop import Settings
     from trainers.loop import train as run_loop
-    from trainers.model import check
-    from trainers.ranks import rank, release
+    from trainers.model.load import check
 
     check(config.model)
     check_training(config.engine, config.model, config.optim, config.loss, config.train, config.scale)

@@ -34,7 +34,7 @@ AnyNormaliser = Annotated[MeanOnly | MeanStd | LeaveOneOut, Field(discriminator=
 class Slots(Option):
     """What a recipe's TOML file holds. The default is G-RA's scalar form over the format and the tool-call critic."""
 
-    name: str = "g_ra"
+    name: str = "g_ra_scalar"
     """Shown in reports; changes nothing."""
     outcome: Levels = Levels()
     critics: tuple[AnyCritic, ...] = (ActionFormat(), ToolCall())

@@ -32,7 +32,7 @@ def _docker() -> str:
 
 @cache
 def _model() -> str:
-    from trainers.model import missing
+    from trainers.model.load import missing
 
     return missing()
 

@@ -1,15 +1,18 @@
 """Training: episodes in waves, credit to rows, rows to weights, and a run that survives a kill.
 
-    loop        one run: evaluate, warm start, evaluate, policy-gradient steps until the budget, evaluate, summary
-    sources     where a step's groups come from: ``scheduler`` plays them in fixed waves, ``flow`` keeps them in flight
-                over updates as ``admission`` allows (``simulate`` does so on a fake clock)
-    player      plays one episode, ``shelf`` keeps the finished ones, ``hints`` helps groups that nobody solved,
-                ``lessons`` says in hindsight what went wrong
-    ranks       several processes that learn as one; ``plan`` and ``shapes`` say what a run will need
-    engines     what samples; ``losses`` what is descended; ``model``, ``attention``, ``packing`` what both share
-    estimators, teacher      advantages that differ from token to token; ``average`` a running average of the weights
-    checkpoint, folder, metrics, order      what a run is made of on disk
-    statistics, tally, summary, curves, display      what a run showed
+    loop, step      one run: evaluate, warm start, evaluate, policy-gradient steps until the budget, evaluate, summary
+    rollout/        episodes in time: ``sources`` gives a step its groups, ``scheduler`` plays them in fixed waves,
+                    ``flow`` keeps them in flight over updates as ``admission`` allows (``simulate``: on a fake clock);
+                    ``shelf`` keeps what is finished; ``hints`` and ``lessons`` help groups that nobody solved
+    learning/       credit to weights: ``rows``, ``batch``, the ``learner`` and its ``optimiser``; several processes as
+                    one (``ranks``, ``sharded``: FSDP2, ``zero``: DeepSpeed); the warm start (``sft``, ``imitate``)
+    model/          what samples and what learns share: ``load``, ``attention``, ``packing``, ``logprobs``, ``masters``
+    record/         what a run leaves: ``checkpoint``, ``metrics``, ``curves``, ``summary``, and what watches it live
+    engines/        what samples; ``sync/``: how weights get there
+    losses/         what is descended, one a module; ``estimators/``: advantages that differ from token to token
+    machine, served, sampler    an engine and a learner on the same weights; beside a server; sampling alone
+    plan            what a run will need, before anything is loaded
+    doubles         a whole trainer in memory, for tests
 
 Invariants:
 

@@ -85,7 +85,7 @@ class Machine:
 
 
 Lessons = Callable[[Sequence[Trajectory]], Sequence[str]]
-"""Feedback for each episode of a group (:mod:`trainers.lessons`)."""
+"""Feedback for each episode of a group (:mod:`trainers.rollout.lessons`)."""
 
 
 @dataclass(frozen=True, slots=True)

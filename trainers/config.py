@@ -149,7 +149,8 @@ class ReinforcePlusPlus(BaseModel):
 
 
 class Distill(BaseModel):
-    """Learning from feedback by the policy's own lights (:mod:`trainers.lessons`, :mod:`trainers.teacher`)."""
+    """Learning from feedback by the policy's own lights (:mod:`trainers.rollout.lessons`,
+    :mod:`trainers.learning.teacher`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -228,8 +229,8 @@ class OptimConfig(BaseModel):
     horizon: int | None = Field(default=None, ge=1)
     """The step from which the falling rate is a tenth of ``lr``."""
     ema: float | None = Field(default=None, gt=0, lt=1)
-    """Decay of a running average of the weights, which evaluations after training use (:mod:`trainers.average`). It
-    costs a copy of what learns. ``None``: they use the last weights."""
+    """Decay of a running average of the weights, which evaluations after training use
+    (:mod:`trainers.learning.average`). It costs a copy of what learns. ``None``: they use the last weights."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -249,8 +250,8 @@ class ScaleConfig(BaseModel):
     """GPUs that learn: one process each, started by ``torchrun --nproc-per-node``."""
     parallel: Literal["ddp", "fsdp2", "deepspeed"] = "ddp"
     """``ddp``: every rank holds everything, gradients are summed. ``fsdp2``: weights, gradients and optimiser are
-    shared out, and a server samples (:mod:`trainers.sharded`). ``deepspeed``: whole weights, the rest is shared out
-    (:mod:`trainers.zero`; the package deepspeed)."""
+    shared out, and a server samples (:mod:`trainers.learning.sharded`). ``deepspeed``: whole weights, the rest is
+    shared out (:mod:`trainers.learning.zero`; the package deepspeed)."""
     zero: Literal[1, 2] | None = None
     """Stage of ``deepspeed``: 1 shares the optimiser's state out, 2 the gradients as well. ``None``: as accelerate was
     told, or 2."""

@@ -2,10 +2,10 @@
 
     evaluate before -> warm start -> evaluate -> policy-gradient steps until the budget -> evaluate after -> summary
 
-A run is a state (:class:`trainers.checkpoint.State`), weights, and files that are only ever appended to. Every phase
-moves the state on and checkpoints it; what a kill took is done again, except episodes: those are on disk when they
-finish and are read back by key. So in ``sync`` mode a resumed run ends with the same weights and numbers as one that
-was not killed.
+A run is a state (:class:`trainers.record.checkpoint.State`), weights, and files that are only ever appended to. Every
+phase moves the state on and checkpoints it; what a kill took is done again, except episodes: those are on disk when
+they finish and are read back by key. So in ``sync`` mode a resumed run ends with the same weights and numbers as one
+that was not killed.
 
 Held-out tasks are evaluated and nothing else: no choice of the run depends on what they gave.
 """
@@ -23,22 +23,22 @@ from typing import Any
 
 from rich.console import Console
 
-from trainers import checkpoint, curves, summary
-from trainers.auditor import Auditor, Stopwatch, rebuilt
-from trainers.checkpoint import Phase, State
 from trainers.components import Components, Machine
-from trainers.display import Display, clock
 from trainers.errors import TrainingError, boundary
-from trainers.evaluate import evaluate, waves
-from trainers.folder import hold
 from trainers.loop_config import EvalConfig, Stage, TrainConfig
-from trainers.metrics import Metrics, read
-from trainers.order import Order
-from trainers.scheduler import Scheduler
-from trainers.shelf import Shelf, lines
-from trainers.sources import Gathered, InFlight, Run, Source, Waves
-from trainers.tally import counts, shares
-from trainers.watch import Watchers, start
+from trainers.record import checkpoint, curves, summary
+from trainers.record.auditor import Auditor, Stopwatch, rebuilt
+from trainers.record.checkpoint import Phase, State
+from trainers.record.display import Display, clock
+from trainers.record.folder import hold
+from trainers.record.metrics import Metrics, read
+from trainers.record.tally import counts, shares
+from trainers.record.watch import Watchers, start
+from trainers.rollout.evaluate import evaluate, waves
+from trainers.rollout.order import Order
+from trainers.rollout.scheduler import Scheduler
+from trainers.rollout.shelf import Shelf, lines
+from trainers.rollout.sources import Gathered, InFlight, Run, Source, Waves
 
 CHECKPOINT_S = 60.0
 """Seconds between checkpoints of the warm start."""

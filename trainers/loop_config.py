@@ -29,7 +29,7 @@ class TrainConfig(BaseModel):
     ``agent.wall_s``, which ends an episode as the policy's own doing."""
     hints: int | None = Field(None, ge=1, le=3)
     """Play the task of a group that nobody solved again with hints up to this level: 1 the files, 2 the places, 3 the
-    fix (:mod:`trainers.hints`). Only in ``sync``."""
+    fix (:mod:`trainers.rollout.hints`). Only in ``sync``."""
     fill: int | None = Field(None, ge=1)
     """At most so many groups without contrast are replaced by further prompts in a step (dynamic sampling of DAPO)."""
     minutes: float | None = Field(28.0, gt=0)

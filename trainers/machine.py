@@ -18,11 +18,11 @@ def local_machine(
 ) -> Machine:
     """Load the model and put both on it. ``temperature`` is the training sampler's (``train.temperature``).
 
-    Raises :class:`trainers.tokenizer.ModelError` or :class:`trainers.errors.TrainingError` with one sentence.
+    Raises :class:`trainers.model.tokenizer.ModelError` or :class:`trainers.errors.TrainingError` with one sentence.
     """
     from trainers.engines.transformers import TransformersEngine
-    from trainers.learners import driven, learner
-    from trainers.model import load
+    from trainers.learning.learners import driven, learner
+    from trainers.model.load import load
 
     loaded = load(model, seed)
     engine = TransformersEngine(loaded, model.threads)

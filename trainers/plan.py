@@ -36,8 +36,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from trainers.config import LossConfig, ModelConfig, OptimConfig, ScaleConfig
-from trainers.shapes import Shape
-from trainers.zero import BUCKET
+from trainers.learning.zero import BUCKET
+from trainers.model.shapes import Shape
 
 GB = 1e9
 READ = 0.6

@@ -12,14 +12,14 @@ from trainers.components import Machine
 from trainers.config import EMBEDDED, ModelConfig
 from trainers.engine_config import OpenAIConfig, RecordedConfig
 from trainers.errors import TrainingError
-from trainers.model import embedded
+from trainers.model.load import embedded
+from trainers.model.tokenizer import ModelTokenizer
 from trainers.protocol import Engine, Row
-from trainers.tokenizer import ModelTokenizer
 
 
 def sampler(engine: OpenAIConfig | RecordedConfig, model: ModelConfig) -> Machine:
     """Loads the tokenizer and no weights. Raises :class:`trainers.errors.TrainingError`,
-    :class:`trainers.tokenizer.ModelError`, or :class:`trainers.engines.http.ServerError` where nobody answers."""
+    :class:`trainers.model.tokenizer.ModelError`, or :class:`trainers.engines.http.ServerError` where nobody answers."""
     from trainers.engines.openai import OpenAIEngine
     from trainers.engines.recorded import RecordedEngine, Recording
 

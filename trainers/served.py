@@ -28,7 +28,7 @@ from trainers.engines.recorded import Recording
 from trainers.engines.vllm import VllmEngine
 from trainers.engines.vllm_api import HOW, Api, Draw
 from trainers.errors import TrainingError
-from trainers.model import Model, load
+from trainers.model.load import Model, load
 from trainers.sampler import folder
 from trainers.sync import export
 from trainers.sync.publish import Publisher, SyncedLearner
@@ -53,9 +53,9 @@ def served_machine(
     """Load the learner, reach or start the server, and see that it does what is needed of it.
 
     ``log`` is where a server that is started writes. Raises :class:`trainers.errors.TrainingError`,
-    :class:`trainers.tokenizer.ModelError` or :class:`trainers.engines.http.ServerError`, one sentence each.
+    :class:`trainers.model.tokenizer.ModelError` or :class:`trainers.engines.http.ServerError`, one sentence each.
     """
-    from trainers.learners import driven, learner
+    from trainers.learning.learners import driven, learner
 
     if engine.url is not None:  # one that is not there is found out before minutes go by
         _run(Api(Client(engine.url, engine.request_s), engine.sync_s).models())

@@ -10,10 +10,10 @@ from typing import Any
 from agent.trajectory import Trajectory
 from rewards.credit import Credit
 from trainers.components import Lessons
-from trainers.drift import forks
+from trainers.learning.rows import dead, rows
 from trainers.protocol import Row, Scorer
-from trainers.rows import dead, rows
-from trainers.tally import counts, sampled, shares
+from trainers.record.tally import counts, sampled, shares
+from trainers.rollout.drift import forks
 
 
 @dataclass(frozen=True, slots=True)

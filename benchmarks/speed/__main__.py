@@ -14,7 +14,7 @@ from benchmarks.speed import agents, episodes, lanser, overlap, rewards, sandbox
 from benchmarks.speed.measure import Measured, Unmeasured
 from sandbox.protocol import SandboxError
 from sandbox.task import TaskError
-from trainers.tokenizer import ModelError
+from trainers.model.tokenizer import ModelError
 
 PARTS = ("agents", "lanser", "sandboxes", "episodes", "tokens", "prefix", "update", "overlap", "trl", "rewards")
 ROWS = tuple(f"lanser.{row}" for row in lanser.ROWS)
@@ -77,7 +77,7 @@ def _episodes(runs: int, count: int) -> list[Measured]:
     from sandbox.config import SandboxConfig
     from sandbox.grading import GradeCache
     from sandbox.task import Prepared, Verdict
-    from trainers.player import player
+    from trainers.rollout.player import player
 
     tasks = [task for task in load_tasks("starter") if task.split == "train"][:count]
     backend, _ = choose(SandboxConfig(backend="local"))
@@ -94,7 +94,7 @@ def _episodes(runs: int, count: int) -> list[Measured]:
 def _prefix(runs: int, threads: int) -> list[Measured]:
     from benchmarks.speed import prefix
     from trainers.config import ModelConfig
-    from trainers.model import missing
+    from trainers.model.load import missing
 
     reason = missing()
     config = ModelConfig(threads=threads) if not reason else ModelConfig(name="tiny", threads=threads)
@@ -104,7 +104,7 @@ def _prefix(runs: int, threads: int) -> list[Measured]:
 def _tokens(runs: int, threads: int) -> list[Measured]:
     from trainers.config import LossConfig, ModelConfig, OptimConfig, SftConfig
     from trainers.machine import local_machine
-    from trainers.model import missing
+    from trainers.model.load import missing
 
     reason = missing()
     config = ModelConfig(threads=threads) if not reason else ModelConfig(name="tiny", threads=threads)

@@ -11,7 +11,7 @@ from agent.scripted import scripted
 from agent.trajectory import Key, Trajectory
 from benchmarks.speed.measure import Measured, rate
 from sandbox.task import Task, TaskSource
-from trainers.player import EpisodePlayer
+from trainers.rollout.player import EpisodePlayer
 
 
 async def measure(

@@ -23,7 +23,7 @@ from trainers.components import Components, Machine
 from trainers.doubles import Game, OutcomeScorer, TableEngine, TableLearner, tasks
 from trainers.loop import Settings, train
 from trainers.loop_config import EvalConfig, TrainConfig
-from trainers.simulate import long_tailed
+from trainers.rollout.simulate import long_tailed
 
 MEAN, UPDATE, STEPS = 0.1, 0.1, 12
 PROMPTS, GROUP, STALENESS = 4, 4, 2

@@ -15,7 +15,7 @@ from agent.trajectory import Key
 from benchmarks.speed.measure import Clock, Measured, ratio
 from trainers.config import ModelConfig
 from trainers.engines.transformers import TransformersEngine
-from trainers.model import Model, load
+from trainers.model.load import Model, load
 
 GROUP, PROMPT, NEW = 8, 1024, 64
 

@@ -71,10 +71,10 @@ def network() -> Any:
 def packed(net: Any, batch: Sequence[Row]) -> float:
     """The learner's own update. Returns the gradient's norm."""
     from agent.chat import ByteTokenizer
-    from trainers import attention, norm, trim
     from trainers.config import LossConfig, OptimConfig, SftConfig
-    from trainers.learner import TransformersLearner
-    from trainers.model import Model
+    from trainers.learning.learner import TransformersLearner
+    from trainers.model import attention, norm, trim
+    from trainers.model.load import Model
 
     for part in (attention, norm, trim):
         part.install(net.eval())

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.speed import update
 from benchmarks.speed.measure import Measured, ratio
-from trainers.model import cache, embedded, missing
+from trainers.model.load import cache, embedded, missing
 
 VERSION = "1.16.0"
 PROMPTS, GROUP, PROMPT = 2, 4, 64
@@ -98,11 +98,11 @@ def ours(size: str, steps: int) -> None:
 
     from agent.chat import ByteTokenizer
     from benchmarks.speed.prefix import Endless
-    from trainers import attention, norm, trim
     from trainers.config import LossConfig, OptimConfig, SftConfig
     from trainers.engines.transformers import TransformersEngine
-    from trainers.learner import TransformersLearner
-    from trainers.model import Model
+    from trainers.learning.learner import TransformersLearner
+    from trainers.model import attention, norm, trim
+    from trainers.model.load import Model
 
     torch.set_num_threads(1)
     net = network(size).eval()

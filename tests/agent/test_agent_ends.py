@@ -102,7 +102,7 @@ def test_a_turn_cut_by_length_comes_to_what_the_setting_says(
 
 def test_a_turn_that_is_masked_gives_no_row_and_the_others_keep_their_credit(stage: Stage) -> None:
     from rewards.credit import Credit
-    from trainers.rows import rows
+    from trainers.learning.rows import rows
 
     policies = (says(CUT), says(CUT, "```submit\n```"))
     group = [asyncio.run(play(stage, p, max_tokens=60, max_turns=2, cut_turns="mask")) for p in policies]

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.model
 
 
 def test_a_gold_episode_is_a_short_row_of_exact_tokens(stage: Stage) -> None:
-    from trainers.model import embedded
-    from trainers.tokenizer import ModelTokenizer
+    from trainers.model.load import embedded
+    from trainers.model.tokenizer import ModelTokenizer
 
     chat = Chat(ModelTokenizer(embedded()))
     scaffold = stage.scaffold()

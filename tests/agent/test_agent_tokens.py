@@ -31,7 +31,7 @@ def test_concatenated_deltas_are_exactly_what_the_policy_saw(stage: Stage, name:
 
 
 def test_only_sampled_tokens_carry_credit(stage: Stage) -> None:
-    from trainers.rows import row
+    from trainers.learning.rows import row
 
     trajectory = asyncio.run(stage.play("gold"))
     (segment,) = trajectory.segments()

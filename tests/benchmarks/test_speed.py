@@ -20,7 +20,7 @@ from sandbox.memory import MemoryBackend
 from sandbox.task import Prepared, Task
 from trainers.config import LossConfig, ModelConfig, OptimConfig, SftConfig
 from trainers.machine import local_machine
-from trainers.player import player
+from trainers.rollout.player import player
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,7 +8,7 @@ from agent.trajectory import Key
 from benchmarks.speed import prefix
 from trainers.config import ModelConfig
 from trainers.engines.transformers import TransformersEngine
-from trainers.model import tiny
+from trainers.model.load import tiny
 
 
 def test_turns_of_the_measurement_never_end_before_their_limit() -> None:

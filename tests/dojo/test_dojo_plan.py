@@ -14,7 +14,7 @@ from dojo.scale import plan
 from trainers.config import ScaleConfig
 from trainers.engines.pairs import check_training
 from trainers.errors import TrainingError
-from trainers.learners import check
+from trainers.learning.learners import check
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ("quickstart.toml", "scale/one-gpu-7b.toml", "scale/node-32b.toml")

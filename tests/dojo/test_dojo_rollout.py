@@ -10,8 +10,8 @@ from agent.chat import ByteTokenizer
 from agent.policy import Message
 from dojo.rollout import spoken
 from trainers.config import EMBEDDED, ModelConfig
-from trainers.model import embedded, missing
-from trainers.tokenizer import ModelError, ModelTokenizer
+from trainers.model.load import embedded, missing
+from trainers.model.tokenizer import ModelError, ModelTokenizer
 
 HELLO = (Message(role="user", text="hello"),)
 

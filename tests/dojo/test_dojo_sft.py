@@ -15,9 +15,9 @@ from dojo.sft import sft
 from trainers.config import SftConfig
 from trainers.doubles import episode, tasks
 from trainers.errors import TrainingError
-from trainers.imitate import check, choose, imitate
-from trainers.learner import TransformersLearner
-from trainers.model import tiny
+from trainers.learning.imitate import check, choose, imitate
+from trainers.learning.learner import TransformersLearner
+from trainers.model.load import tiny
 
 
 def played(task: int, sample: int, *, solved: bool = True, length: int = 4) -> Trajectory:

@@ -16,10 +16,10 @@ from agent.store import Store
 from agent.trajectory import Trajectory
 from dojo import build
 from dojo.config import Config, load
-from trainers import checkpoint
 from trainers.components import Machine
 from trainers.loop import Settings, train
-from trainers.metrics import read
+from trainers.record import checkpoint
+from trainers.record.metrics import read
 
 ROOT = Path(__file__).parents[2]
 SMALL = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from trainers.config import Cispo, Clip, Correction, Distill, Dppo, Gspo, Kl, LossConfig, ReinforcePlusPlus, Sapo
-from trainers.learner import TransformersLearner
+from trainers.learning.learner import TransformersLearner
 from trainers.protocol import Row
 
 LOSSES = {

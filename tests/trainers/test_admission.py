@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.trajectory import Key
-from trainers.admission import Admission
 from trainers.loop_config import TrainConfig
-from trainers.simulate import Simulated, VirtualLoop, long_tailed, simulate
+from trainers.rollout.admission import Admission
+from trainers.rollout.simulate import Simulated, VirtualLoop, long_tailed, simulate
 
 UPDATE = 60.0
 

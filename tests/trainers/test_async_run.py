@@ -21,13 +21,13 @@ from agent.policy import Policy, PolicyError
 from agent.store import Store
 from agent.trajectory import Key, Trajectory
 from sandbox.task import Task
-from trainers import checkpoint
 from trainers.components import Components
 from trainers.doubles import Game, TableEngine, components
 from trainers.errors import TrainingError
 from trainers.loop import Settings, train
 from trainers.loop_config import EvalConfig, TrainConfig
-from trainers.metrics import read
+from trainers.record import checkpoint
+from trainers.record.metrics import read
 
 QUIET = Console(quiet=True)
 ROOT = Path(__file__).parents[2]

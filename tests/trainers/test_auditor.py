@@ -14,8 +14,8 @@ from agent.trajectory import Trajectory
 from rewards.config import RewardConfig
 from rewards.matrix import Matrix
 from rewards.recipe import Recipe
-from trainers.auditor import Auditor, rebuilt, report
-from trainers.rows import rows
+from trainers.learning.rows import rows
+from trainers.record.auditor import Auditor, rebuilt, report
 from trainers.step import Scored, score
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "rewards"

@@ -20,12 +20,12 @@ from sandbox.task import Task
 from trainers.components import Machine
 from trainers.config import LossConfig, OptimConfig, SftConfig
 from trainers.doubles import Game, TableEngine, TableLearner, components
-from trainers.evaluate import STEP
-from trainers.learner import TransformersLearner
+from trainers.learning.learner import TransformersLearner
 from trainers.loop import Settings, train
 from trainers.loop_config import EvalConfig, TrainConfig
-from trainers.model import tiny
+from trainers.model.load import tiny
 from trainers.protocol import Row
+from trainers.rollout.evaluate import STEP
 
 DECAY = 0.6
 QUIET = Console(quiet=True)

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from agent.trajectory import End, Key, Trajectory
-from trainers.display import Board, Display, clock
+from trainers.record.display import Board, Display, clock
 
 
 def trajectory(sample: int = 0) -> Trajectory:

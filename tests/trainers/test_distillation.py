@@ -19,14 +19,14 @@ from rewards.credit import Credit
 from sandbox.task import Failure, Status, Verdict
 from trainers.config import Clip, Distill, LossConfig, OptimConfig, SftConfig
 from trainers.doubles import OutcomeScorer, episode, tasks
-from trainers.learner import TransformersLearner
-from trainers.lessons import lessons
+from trainers.learning.learner import TransformersLearner
+from trainers.learning.rows import rows
+from trainers.learning.teacher import informed
 from trainers.losses.build import losses
 from trainers.losses.tokens import Tokens
-from trainers.model import tiny
+from trainers.model.load import tiny
 from trainers.protocol import Row
-from trainers.rows import rows
-from trainers.teacher import informed
+from trainers.rollout.lessons import lessons
 
 CHAT = Chat(ByteTokenizer())
 OPEN = Clip(low=1.0, high=1e9)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from agent.context import SUMMARISE
 from agent.trajectory import Action, End, Facts, Key, Trajectory, Turn
-from trainers.drift import forks
-from trainers.sources import staleness
+from trainers.rollout.drift import forks
+from trainers.rollout.sources import staleness
 
 
 def turn(

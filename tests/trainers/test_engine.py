@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from agent.chat import ByteTokenizer
 from agent.policy import Message, PolicyError, Sampled
 from agent.trajectory import Key
-from trainers.attention import hidden
 from trainers.engines.draw import draw, uniform
 from trainers.engines.transformers import OpenWave, TransformersEngine
-from trainers.model import Model, tiny
-from trainers.packing import Packed, common, pack
+from trainers.model.attention import hidden
+from trainers.model.load import Model, tiny
+from trainers.model.packing import Packed, common, pack
 
 T = 0.7
 Played = tuple[Key, int, list[int], Sampled]

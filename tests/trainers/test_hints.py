@@ -15,11 +15,11 @@ from agent.store import Store
 from agent.trajectory import Key, Outcome, Trajectory
 from sandbox.task import Task
 from trainers.doubles import Game, OutcomeScorer, components, episode, tasks
-from trainers.hints import hint, hinted, hopeless, substituted
+from trainers.learning.rows import rows
 from trainers.loop import Settings, train
 from trainers.loop_config import EvalConfig, TrainConfig
-from trainers.metrics import read
-from trainers.rows import rows
+from trainers.record.metrics import read
+from trainers.rollout.hints import hint, hinted, hopeless, substituted
 
 PATCH = "--- a/pkg/m.py\n+++ b/pkg/m.py\n@@ -10,3 +10,3 @@\n context\n-    return a - b\n+    return a + b\n"
 TASK = tasks(["t"])[0].model_copy(update={"patch": PATCH, "problem_statement": "It adds wrongly.\n"})

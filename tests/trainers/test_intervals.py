@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.statistics import difference, rate, student
+from trainers.record.statistics import difference, rate, student
 
 clusters = st.dictionaries(st.text("abcdef", min_size=1, max_size=3), st.lists(st.booleans(), min_size=1, max_size=5))
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from agent.store import Store
-from trainers.metrics import read
+from trainers.record.metrics import read
 
 SCRIPT = Path(__file__).with_name("killable_run.py")
 ROOT = Path(__file__).parents[2]

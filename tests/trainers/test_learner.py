@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from trainers.config import Kl, LossConfig, OptimConfig, SftConfig
-from trainers.learner import TransformersLearner
-from trainers.logprobs import logprobs
-from trainers.model import tiny
+from trainers.learning.learner import TransformersLearner
+from trainers.learning.schedule import rate
+from trainers.learning.state_files import load_weights
+from trainers.model.load import tiny
+from trainers.model.logprobs import logprobs
+from trainers.model.tokenizer import ModelError
 from trainers.protocol import Row
-from trainers.schedule import rate
-from trainers.state_files import load_weights
-from trainers.tokenizer import ModelError
 
 SFT = SftConfig(examples=40, batch=4, lr=3e-3)
 
@@ -75,8 +75,8 @@ def mean_logprob(of: TransformersLearner, given: list[Row]) -> float:
 
 def logprobs_of(of: TransformersLearner, given: list[Row], temperature: float) -> torch.Tensor:
     """Of the sampled tokens, without learning (rate 0 at the end of a zero-length schedule would still step)."""
-    from trainers.batch import micros
-    from trainers.forward import flatten, forward
+    from trainers.learning.batch import micros
+    from trainers.model.forward import flatten, forward
 
     with torch.no_grad():
         return forward(of.model.net, flatten(micros([[row] for row in given], 9999)[0]), temperature)[0]

@@ -14,8 +14,8 @@ from transformers import LlamaForCausalLM
 
 from agent.chat import ByteTokenizer, Chat
 from trainers.config import Kl, LossConfig, OptimConfig, SftConfig
-from trainers.learner import TransformersLearner
-from trainers.model import Model, tiny
+from trainers.learning.learner import TransformersLearner
+from trainers.model.load import Model, tiny
 from trainers.protocol import Row
 
 T = 0.8

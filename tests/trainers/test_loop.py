@@ -18,7 +18,7 @@ from trainers.doubles import Game, TableEngine, components
 from trainers.errors import TrainingError
 from trainers.loop import Settings, train
 from trainers.loop_config import EvalConfig, TrainConfig
-from trainers.metrics import read
+from trainers.record.metrics import read
 
 QUIET = Console(quiet=True)
 

@@ -9,11 +9,11 @@ import torch
 from pydantic import ValidationError
 
 from trainers.config import LossConfig, OptimConfig, SftConfig
-from trainers.learner import TransformersLearner
-from trainers.masters import masters
-from trainers.model import Model, tiny
+from trainers.learning.learner import TransformersLearner
+from trainers.learning.schedule import policy_rate
+from trainers.model.load import Model, tiny
+from trainers.model.masters import masters
 from trainers.protocol import Row
-from trainers.schedule import policy_rate
 
 ROWS = [
     Row(

@@ -14,8 +14,8 @@ from agent.policy import Message
 from agent.trajectory import Key
 from trainers.config import ModelConfig, OptimConfig
 from trainers.engines.transformers import TransformersEngine
-from trainers.model import Model, checked, load, tiny
-from trainers.tokenizer import ModelError, ModelTokenizer
+from trainers.model.load import Model, checked, load, tiny
+from trainers.model.tokenizer import ModelError, ModelTokenizer
 
 
 def refuse(config: ModelConfig) -> str:

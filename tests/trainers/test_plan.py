@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from trainers.config import Kl, LossConfig, ModelConfig, OptimConfig, ScaleConfig
-from trainers.model import tiny
+from trainers.model.load import tiny
+from trainers.model.shapes import KNOWN, Shape, read, shape
+from trainers.model.tokenizer import ModelError
+from trainers.model.trainable import trainable
 from trainers.plan import Estimate, Load, estimate, learning, lines
-from trainers.shapes import KNOWN, Shape, read, shape
-from trainers.tokenizer import ModelError
-from trainers.trainable import trainable
 
 BF16 = ModelConfig(name="x", device="cuda", dtype="bfloat16")
 FULL = OptimConfig(layers=None, tokens=8192, checkpointing=True)

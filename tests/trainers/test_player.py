@@ -21,10 +21,10 @@ from sandbox.protocol import Backend, Spec
 from sandbox.task import Prepared, Status, Task, Verdict
 from trainers.engines.transformers import TransformersEngine
 from trainers.loop_config import TrainConfig
-from trainers.model import tiny
-from trainers.player import BoundedGrader, BoundedStarts, EpisodePlayer, player
-from trainers.scheduler import Request, Scheduler
-from trainers.shelf import Shelf as StoredShelf
+from trainers.model.load import tiny
+from trainers.rollout.player import BoundedGrader, BoundedStarts, EpisodePlayer, player
+from trainers.rollout.scheduler import Request, Scheduler
+from trainers.rollout.shelf import Shelf as StoredShelf
 
 FAULTY = "def clamp(x, low, high):\n    return max(low, max(x, high))\n"
 AGENT = AgentConfig(prompt="compact", max_turns=3, max_tokens=24, format_errors=3, diagnostics=False)

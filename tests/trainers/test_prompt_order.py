@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.order import Order
+from trainers.rollout.order import Order
 
 sizes = st.integers(1, 40)
 

@@ -17,11 +17,11 @@ from every_loss import apart, fit
 
 from trainers.config import Clip, Gspo, Kl, LossConfig, OptimConfig, SftConfig
 from trainers.errors import TrainingError
-from trainers.learner import TransformersLearner
-from trainers.model import tiny
+from trainers.learning.learner import TransformersLearner
+from trainers.learning.ranks import Alone, RankedLearner, Ranks, deal, join, release, serve
+from trainers.learning.sharded import reshards
+from trainers.model.load import tiny
 from trainers.protocol import Learner, Row
-from trainers.ranks import Alone, RankedLearner, Ranks, deal, join, release, serve
-from trainers.sharded import reshards
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = LossConfig(kl=Kl(weight=0.1), policy=Clip(high=0.28))

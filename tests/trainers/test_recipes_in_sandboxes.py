@@ -36,9 +36,9 @@ from trainers.engines.transformers import TransformersEngine
 from trainers.loop import Settings, train
 from trainers.loop_config import EvalConfig, TrainConfig
 from trainers.machine import local_machine
-from trainers.metrics import read
-from trainers.model import tiny
-from trainers.player import EpisodePlayer, player
+from trainers.model.load import tiny
+from trainers.record.metrics import read
+from trainers.rollout.player import EpisodePlayer, player
 
 RECIPES = Path(__file__).parents[2] / "configs" / "rewards"
 AGENT = AgentConfig(

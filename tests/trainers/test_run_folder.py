@@ -11,12 +11,12 @@ import pytest
 
 from agent.policy import PolicyError
 from sandbox.protocol import SandboxError
-from trainers import checkpoint
-from trainers.checkpoint import Phase, State
 from trainers.doubles import TableEngine, TableLearner
 from trainers.errors import TrainingError, boundary
-from trainers.folder import digest, hold
-from trainers.metrics import Metrics, read
+from trainers.record import checkpoint
+from trainers.record.checkpoint import Phase, State
+from trainers.record.folder import digest, hold
+from trainers.record.metrics import Metrics, read
 
 
 def test_a_resumed_run_with_another_config_is_refused_in_one_sentence_that_names_the_key(tmp_path: Path) -> None:

@@ -25,14 +25,14 @@ from trainers.components import Components, WarmStart
 from trainers.config import Distill, LossConfig, ModelConfig, OptimConfig, SftConfig
 from trainers.doubles import OutcomeScorer
 from trainers.engines.transformers import TransformersEngine
-from trainers.lessons import lessons
+from trainers.learning.sft import Demonstrations, demonstration
 from trainers.loop import Settings, train
 from trainers.loop_config import EvalConfig, TrainConfig
 from trainers.machine import local_machine
-from trainers.metrics import read
-from trainers.model import tiny
-from trainers.player import EpisodePlayer, player
-from trainers.sft import Demonstrations, demonstration
+from trainers.model.load import tiny
+from trainers.record.metrics import read
+from trainers.rollout.lessons import lessons
+from trainers.rollout.player import EpisodePlayer, player
 
 AGENT = AgentConfig(prompt="compact", max_turns=2, max_tokens=90, format_errors=2, diagnostics=False)
 SFT = SftConfig(examples=4, batch=2)

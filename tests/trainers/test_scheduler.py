@@ -14,10 +14,10 @@ from agent.trajectory import Key, Outcome, Trajectory
 from sandbox.task import Failure, Task
 from trainers.doubles import Game, OutcomeScorer, TableEngine, tasks
 from trainers.errors import TrainingError
+from trainers.learning.rows import dead, rows
 from trainers.loop_config import TrainConfig
-from trainers.rows import dead, rows
-from trainers.scheduler import Request, Scheduler
-from trainers.shelf import Shelf
+from trainers.rollout.scheduler import Request, Scheduler
+from trainers.rollout.shelf import Shelf
 
 TASKS = tasks([f"t{i}" for i in range(4)])
 

@@ -20,7 +20,7 @@ from trainers.engines.http import Client, ServerError
 from trainers.engines.vllm import VllmEngine
 from trainers.engines.vllm_api import Api, Draw
 from trainers.errors import TrainingError
-from trainers.model import Model, tiny
+from trainers.model.load import Model, tiny
 from trainers.served import ADAPTER, served_machine
 from trainers.sync.publish import Publisher, SyncedLearner
 
@@ -261,8 +261,8 @@ def test_exported_weights_are_those_of_the_network_with_adapters_merged(tmp_path
     import torch
     from safetensors.torch import load_file
 
+    from trainers.model.trainable import trainable
     from trainers.sync import export
-    from trainers.trainable import trainable
 
     model, plain = tiny(1), tiny(1)
     trainable(model.net, OptimConfig(layers=1, lora=4))
@@ -280,8 +280,8 @@ def test_exported_weights_are_those_of_the_network_with_adapters_merged(tmp_path
 def _logits(model: Model) -> Any:
     import torch
 
-    from trainers.attention import hidden
-    from trainers.packing import Packed, pack
+    from trainers.model.attention import hidden
+    from trainers.model.packing import Packed, pack
 
     line, blocks = pack([[list(OPENING)]])
     places = torch.arange(len(line))

@@ -25,12 +25,12 @@ from trainers.doubles import Examples, Game, tasks
 from trainers.engine_config import VllmConfig
 from trainers.engines.double import Double
 from trainers.errors import TrainingError
-from trainers.learners import learner
+from trainers.learning.learners import learner
+from trainers.learning.ranks import rank, release, serve
 from trainers.loop import Settings, train
 from trainers.loop_config import EvalConfig, TrainConfig
-from trainers.metrics import read
-from trainers.model import tiny
-from trainers.ranks import rank, release, serve
+from trainers.model.load import tiny
+from trainers.record.metrics import read
 from trainers.served import served_machine
 
 
@@ -44,8 +44,8 @@ class NetBrain:
     def logits(self, ids: Sequence[int], adapter: str | None) -> Sequence[float]:
         import torch
 
-        from trainers.attention import hidden
-        from trainers.packing import Packed, pack
+        from trainers.model.attention import hidden
+        from trainers.model.packing import Packed, pack
 
         line, blocks = pack([[list(ids)]])
         places = torch.arange(len(line))

@@ -25,7 +25,7 @@ from trainers.engines.vllm import VllmEngine
 from trainers.errors import TrainingError
 from trainers.loop import Settings, train
 from trainers.loop_config import EvalConfig, TrainConfig
-from trainers.metrics import read
+from trainers.record.metrics import read
 from trainers.served import served_machine
 from trainers.sync.publish import Publisher, SyncedLearner
 

@@ -10,8 +10,8 @@ import torch
 from closed_form import ADVANTAGE, BIG, MASK, NOW, OLD, REFERENCE, ROW, SAMPLER, SMALL
 
 from trainers.config import LossConfig
+from trainers.learning.update_metrics import UpdateMetrics
 from trainers.losses.tokens import Tokens
-from trainers.update_metrics import UpdateMetrics
 
 
 def tokens(rows: list[int] | None = None, **changed: torch.Tensor) -> Tokens:

@@ -90,8 +90,8 @@ def logprobs(learner: SyncedLearner, context: Sequence[int], ids: Sequence[int],
     """Of the same tokens by the network that learns."""
     import torch
 
-    from trainers.attention import hidden
-    from trainers.packing import Packed, pack
+    from trainers.model.attention import hidden
+    from trainers.model.packing import Packed, pack
 
     net: Any = learner.publisher.model.net
     line, blocks = pack([[[*context, *ids]]])
@@ -210,8 +210,8 @@ def test_a_paused_server_gives_nothing_until_it_is_resumed(learner: SyncedLearne
 def test_adapters_are_loaded_and_loaded_again_while_the_server_runs(learner: SyncedLearner, tmp_path: Path) -> None:
     import torch
 
-    from trainers.model import load
-    from trainers.trainable import trainable
+    from trainers.model.load import load
+    from trainers.model.trainable import trainable
 
     engine, optim = learner.publisher.engine, OptimConfig(layers=2, lora=8)
     tuned = load(ModelConfig())

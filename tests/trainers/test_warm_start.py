@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from agent.trajectory import End, Facts, Key, Trajectory, Turn
 from trainers.config import SftConfig
+from trainers.learning.sft import Demonstrations, demonstration
 from trainers.protocol import Row
-from trainers.sft import Demonstrations, demonstration
 
 
 def episodes(count: int) -> list[list[Row]]:

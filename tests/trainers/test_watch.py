@@ -13,8 +13,8 @@ from trainers.doubles import components
 from trainers.errors import TrainingError
 from trainers.loop import Settings, train
 from trainers.loop_config import EvalConfig, TrainConfig
-from trainers.metrics import Metrics
-from trainers.watch import PACKAGES, Watchers, flat, start
+from trainers.record.metrics import Metrics
+from trainers.record.watch import PACKAGES, Watchers, flat, start
 
 
 class Ear:

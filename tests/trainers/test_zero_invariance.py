@@ -22,12 +22,12 @@ from test_ranks_invariance import REFERENCE, ROOT, WHAT, rows, steady, steps
 
 from trainers.config import LossConfig, ScaleConfig, SftConfig
 from trainers.errors import TrainingError
-from trainers.learner import TransformersLearner
-from trainers.learners import check
-from trainers.model import tiny
+from trainers.learning.learner import TransformersLearner
+from trainers.learning.learners import check
+from trainers.learning.ranks import Alone, RankedLearner, Ranks, join, release, serve
+from trainers.learning.zero import settings
+from trainers.model.load import tiny
 from trainers.protocol import Row
-from trainers.ranks import Alone, RankedLearner, Ranks, join, release, serve
-from trainers.zero import settings
 
 STAGES = (1, 2)
 CLOSE = 5e-5

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from trainers.errors import TrainingError
-from trainers.model import cache
+from trainers.model.load import cache
 
 VERSION = "0.32.0"
 PYTHON = (3, 11)

@@ -15,9 +15,9 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from agent.trajectory import Key
-from trainers.attention import hidden
 from trainers.engines.batcher import Ask
-from trainers.packing import Packed, common, pack
+from trainers.model.attention import hidden
+from trainers.model.packing import Packed, common, pack
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -272,7 +272,7 @@ class Step:
         self.mask = torch.zeros(hide.shape, dtype=like.dtype, device=like.device).masked_fill_(hide, float("-inf"))
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        """See :meth:`trainers.attention.Layout.attend`."""
+        """See :meth:`trainers.model.attention.Layout.attend`."""
         cache = self.cache
         own = cache._own[layer]
         own[0, self.rows, :, self.places] = k.transpose(0, 1)

@@ -17,7 +17,7 @@ from trainers.engines.draw import draw, uniform
 from trainers.engines.head import Head
 from trainers.engines.kv import Cache
 from trainers.engines.stream import LAG, Deliver, Progress
-from trainers.model import Model
+from trainers.model.load import Model
 
 
 @dataclass(slots=True)

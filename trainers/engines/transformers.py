@@ -22,7 +22,7 @@ from trainers.engines.batcher import Ask
 from trainers.engines.head import Head
 from trainers.engines.session import Session
 from trainers.engines.stream import Deliver, Progress, Stream
-from trainers.model import Model
+from trainers.model.load import Model
 
 
 class TransformersEngine:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from trainers import batch
 from trainers.config import ReinforcePlusPlus
 from trainers.estimators.gae import gae
 from trainers.estimators.whiten import whitened
+from trainers.learning import batch
 from trainers.protocol import Row
 
 

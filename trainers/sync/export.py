@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainers.config import OptimConfig
-from trainers.model import Model
+from trainers.model.load import Model
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ import socket
 from typing import Any
 
 from trainers.errors import TrainingError
-from trainers.model import Model
+from trainers.model.load import Model
 
 
 def available() -> str:

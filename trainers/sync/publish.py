@@ -19,7 +19,7 @@ from typing import Any
 from trainers.engines.http import ServerError
 from trainers.engines.keeper import Keeper
 from trainers.engines.vllm import VllmEngine
-from trainers.model import Model
+from trainers.model.load import Model
 from trainers.protocol import Learner, Row
 from trainers.sync.push import Push
 

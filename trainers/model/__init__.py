@@ -1,0 +1,1 @@
+"""What samples and what learns share: the model's parts, its shapes, packed rows, log-probabilities."""
