@@ -103,7 +103,7 @@ TURNS = st.lists(st.tuples(st.text(max_size=12), st.text(max_size=300), st.boole
 
 
 @given(TURNS, st.integers(100, 2000), st.integers(1, 300))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_dropping_keeps_every_sampled_token_and_the_last_observation(
     said: list[tuple[str, str, bool]], limit: int, wanted: int
 ) -> None:
@@ -130,7 +130,7 @@ def test_dropping_keeps_every_sampled_token_and_the_last_observation(
 
 
 @given(st.text(max_size=400), st.integers(16, 200))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_what_is_fitted_is_within_its_budget_or_gives_up_its_text(text: str, budget: int) -> None:
     def count(one: str) -> int:
         return len(one.encode())

@@ -51,13 +51,13 @@ ACTIONS = st.one_of(
 
 
 @given(ACTIONS, st.sampled_from(["", "I think so.\n", "First\n\n"]), st.sampled_from(["", "\nThat is all."]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_what_is_rendered_parses_back_with_text_around_it(action: Action, before: str, after: str) -> None:
     assert FORM.parse(before + FORM.render(action) + after, cut=False) == (action,)
 
 
 @given(TEXTS, st.booleans())
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_any_text_is_an_action_or_a_format_error_with_a_sentence(text: str, cut: bool) -> None:
     try:
         (action,) = FORM.parse(text, cut)

@@ -78,7 +78,7 @@ AROUND = st.sampled_from(["", "I think so.\n", "First\n\n"])
 
 @pytest.mark.parametrize("name", ["xml", "hermes", "openai"])
 @given(actions=st.lists(ACTIONS, min_size=1, max_size=CALLS), before=AROUND, after=st.sampled_from(["", "\n"]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_what_is_rendered_parses_back(name: str, actions: list[Action], before: str, after: str) -> None:
     form = FORMS[name]
     played = actions if form.parallel else actions[:1]
@@ -87,7 +87,7 @@ def test_what_is_rendered_parses_back(name: str, actions: list[Action], before: 
 
 @pytest.mark.parametrize("name", ["xml", "hermes", "openai"])
 @given(text=TEXTS, cut=st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_is_actions_or_a_format_error_with_a_sentence(name: str, text: str, cut: bool) -> None:
     try:
         actions = FORMS[name].parse(text, cut)
@@ -101,7 +101,7 @@ def test_any_text_is_actions_or_a_format_error_with_a_sentence(name: str, text: 
 
 @pytest.mark.parametrize("name", FORMATS)
 @given(data=st.binary(max_size=300))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_bytes_are_actions_or_a_format_error(name: str, data: bytes) -> None:
     try:
         assert FORMS[name].parse(data.decode("utf-8", "replace"), cut=False)

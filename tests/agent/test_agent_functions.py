@@ -131,7 +131,7 @@ def test_a_name_that_is_not_there_is_refused() -> None:
 
 
 @given(st.text(max_size=200), st.sampled_from(["first", "Box.area", "last"]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_block_is_put_in_place_or_refused(code: str, name: str) -> None:
     try:
         edited = put(SOURCE, name, code)
@@ -141,7 +141,7 @@ def test_any_block_is_put_in_place_or_refused(code: str, name: str) -> None:
 
 
 @given(st.text(max_size=300))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_is_searched_without_a_crash(text: str) -> None:
     with pytest.raises(NoFunction):
         locate(text, "some_name_that_is_not_there")

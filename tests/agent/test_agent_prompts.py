@@ -55,7 +55,7 @@ def test_a_prompt_that_is_not_there_is_refused_with_the_way_out(name: str, reaso
 
 
 @given(st.text(st.characters(codec="utf-8") | st.sampled_from("`{}%#\n"), max_size=80))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_statement_is_read_as_a_template_or_ends_its_fence(text: str) -> None:
     (message,) = messages(Prompt(user="{{ statement }}"), VALUES | {"statement": Data(text)})
     if not text:

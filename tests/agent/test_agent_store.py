@@ -64,7 +64,7 @@ def make(sample: int = 0) -> Trajectory:
 
 
 @given(st.lists(TRAJECTORIES, max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_stored_comes_back_bit_for_bit(
     tmp_path_factory: pytest.TempPathFactory, stored: list[Trajectory]
 ) -> None:
@@ -75,7 +75,7 @@ def test_what_is_stored_comes_back_bit_for_bit(
 
 
 @given(st.lists(TRAJECTORIES, min_size=1, max_size=4, unique_by=lambda one: str(one.key)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_scoring_reads_is_what_was_stored(
     tmp_path_factory: pytest.TempPathFactory, stored: list[Trajectory]
 ) -> None:
@@ -131,7 +131,7 @@ def test_a_broken_fact_is_refused_by_scoring_as_by_reading(tmp_path: Path, chang
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 3)), max_size=12), st.randoms())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_groups_come_whole_whatever_the_order_in_which_their_episodes_finished(
     tmp_path_factory: pytest.TempPathFactory, places: list[tuple[int, int, int]], random: Random
 ) -> None:

@@ -91,7 +91,7 @@ def test_a_starter_function_has_at_most_eight_lines_and_a_short_block() -> None:
     assert not starter(function("a = 1\n    \n    return a"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(FILES), st.data())
 def test_a_fault_changes_one_function_and_the_patch_restores_the_file(path: Path, data: st.DataObject) -> None:
     text = path.read_bytes()

@@ -159,7 +159,7 @@ TREES = st.dictionaries(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(TREES)
 def test_git_reads_the_repository_as_its_own(tmp_path_factory: pytest.TempPathFactory, names: Tree) -> None:
     tree: dict[str, Entry] = {}

@@ -18,7 +18,7 @@ from rewards.recipe import Recipe
 
 CONFIGS = {name: recipe(name) for name in NAMES}
 names = pytest.mark.parametrize("name", NAMES)
-few = settings(max_examples=8, deadline=None)
+few = settings(max_examples=8)
 
 
 def test_the_list_of_recipes_is_the_folder():

@@ -20,7 +20,7 @@ from rewards.config import RewardConfig
 from rewards.errors import RewardError
 from rewards.recipe import Recipe
 
-few = settings(max_examples=50, deadline=None)
+few = settings(max_examples=50)
 scores = st.lists(st.floats(-1, 1), min_size=1, max_size=6)
 gappy = st.lists(st.one_of(st.none(), st.floats(-1, 1)), max_size=6)
 

@@ -23,7 +23,7 @@ from rewards.facts import Grades, Suite
 from rewards.recipe import Recipe
 
 tables = st.integers(1, 7).flatmap(lambda width: st.lists(vectors(width), min_size=2, max_size=7))
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=60)
 
 
 def grades(rows: list[str]) -> Grades:

@@ -31,7 +31,7 @@ TREES = st.dictionaries(NAMES, st.one_of(PLAIN, PLAIN, LINK), max_size=6)
 
 
 @given(TREES, TREES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_patch_carries_one_tree_into_the_other(before: Tree, after: Tree) -> None:
     patch = diff(before, after)
     assert apply(before, patch) == after
@@ -42,7 +42,7 @@ def test_a_patch_carries_one_tree_into_the_other(before: Tree, after: Tree) -> N
 
 
 @given(st.lists(LINES, min_size=20, max_size=60), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_far_apart_changes_of_a_long_file_survive(rows: list[str], data: st.DataObject) -> None:
     others = list(rows)
     for _ in range(data.draw(st.integers(1, 4))):
@@ -75,7 +75,7 @@ def test_git_itself_reads_the_patch(tmp_path: Path, seed: int) -> None:
 
 
 @given(TREES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_tree_written_and_read_again_is_the_same(tree: Tree) -> None:
     import tempfile
 

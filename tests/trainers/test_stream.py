@@ -75,7 +75,7 @@ def play(lengths: Lengths, pace: random.Random | None = None) -> Decoder:
 turns = st.lists(st.integers(1, 40), max_size=3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(turns, min_size=1, max_size=5), st.integers(0, 999))
 def test_who_shares_a_step_does_not_depend_on_timing(lengths: list[list[int]], seed: int) -> None:
     calm, hasty = play(lengths), play(lengths, random.Random(seed))
@@ -83,7 +83,7 @@ def test_who_shares_a_step_does_not_depend_on_timing(lengths: list[list[int]], s
     assert sorted(hasty.left) == list(range(len(lengths)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(turns, min_size=1, max_size=5))
 def test_every_turn_is_decoded_once_and_comes_back_after_the_lag(lengths: list[list[int]]) -> None:
     trace = play(lengths).trace
