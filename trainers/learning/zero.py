@@ -20,6 +20,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from trainers.config import OptimConfig
@@ -151,9 +152,9 @@ def check(given: int | None) -> int:
     if importlib.util.find_spec("deepspeed") is None:
         raise TrainingError(
             "scale.parallel = 'deepspeed' needs the package deepspeed, which is not installed: "
-            "'DS_BUILD_OPS=0 pip install deepspeed', or set scale.parallel to 'fsdp2'"
+            "run \"pip install 'repodojo[deepspeed]'\", or set scale.parallel to 'fsdp2'"
         )
-    version = importlib.import_module("importlib.metadata").version("deepspeed")
+    version = metadata.version("deepspeed")
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
         raise TrainingError(
             f"deepspeed {version} averages gradients over ranks, which are summed here: "
