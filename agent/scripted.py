@@ -203,8 +203,7 @@ def scripted(
     if name not in SCRIPTS:
         raise TaskError(f"there is no scripted policy '{name}'; there are: {', '.join(SCRIPTS)}")
     config = config or AgentConfig()
-    need = NEEDS.get(name, "submit")
-    if need not in config.tools:
+    if (need := NEEDS.get(name)) and need not in config.tools:
         raise TaskError(f"scripted:{name} plays with the tool '{need}'; add it to agent.tools")
     form = make(config.format, tools.load(tuple(dict.fromkeys((*config.tools, *tools.BUILT_IN)))))
     script = SCRIPTS[name](Part(prepared.task, reader(prepared.base), form, config.tools))
