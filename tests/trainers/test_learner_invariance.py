@@ -60,6 +60,8 @@ def assert_same(a: Gradient, b: Gradient) -> None:
 
 
 each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+UNGROUPED = {name: loss for name, loss in LOSSES.items() if loss.aggregation != "prompt-mean"}
+"""Those that do not ask which rollouts belong to one prompt."""
 
 
 @each_loss
@@ -99,10 +101,8 @@ def halves(row: Row) -> list[Row]:
     return [only(range(second_turn), second_turn), only(range(second_turn, len(row.ids)), len(row.ids))]
 
 
-@each_loss
+@pytest.mark.parametrize("loss", UNGROUPED.values(), ids=UNGROUPED)
 def test_sharing_the_prompt_of_a_group_is_an_invariance(loss: LossConfig) -> None:
-    if loss.aggregation == "prompt-mean":
-        pytest.skip("what belongs to a prompt is what this loss is about")
     alone = [replace(row, group=row.rollout) for row in rows(loss)]
     assert_same(learner(loss).gradient(rows(loss)), learner(loss).gradient(alone))
 
