@@ -37,7 +37,7 @@ test: model ## the test suite (at most 12 minutes on two cores)
 test-extras: model ## what needs DeepSpeed, TRL, mini-swe-agent, TensorBoard or wandb (an environment on top of .venv)
 	@scripts/extras.sh $(BIN)/python .venv-extras
 	@echo "==> pytest"
-	@REPODOJO_REQUIRE=docker,deepspeed,minisweagent,tensorboard,trl,wandb .venv-extras/bin/python -m pytest -q -m extra $(ARGS)
+	@REPODOJO_REQUIRE=deepspeed,minisweagent,tensorboard,trl,wandb .venv-extras/bin/python -m pytest -q -m extra $(ARGS)
 
 test-vllm: model ## the vLLM engine against a real server (Python 3.11; makes an environment of 3.5 GB once)
 	@echo "==> vLLM"
