@@ -2,8 +2,8 @@
 
 ``REPODOJO_REQUIRE=docker,model,index`` (set by CI) turns such a skip into a failure, so that a machine which should
 have the prerequisite cannot pass by skipping. Some are known beforehand, by a mark (``extra("trl")``: a package that
-only `make test-extras` installs and requires); others (``index``: the package
-index, ``npm``, ``interpreter``: another Python) only when a test has asked for them, by :func:`lacking`.
+only `make test-extras` installs and requires); others (``index``: the package index, ``npm``, ``interpreter``: another
+Python) only when a test has asked for them, by :func:`lacking`.
 """
 
 from __future__ import annotations

@@ -57,8 +57,7 @@ def load(config: ModelConfig, seed: int = 0, *, shared: bool = False) -> Model:
     """The model that a config names, on its device; on the CPU if its weights will be ``shared`` out over ranks, which
     moves each its part. Raises :class:`ModelError` with one sentence."""
     # Read when torch is loaded: threads that wait asleep instead of spinning. On two idle cores that costs little;
-    # with a
-    # busy neighbour, such as a sandbox, spinning threads made a step slower than a single one.
+    # with a busy neighbour, such as a sandbox, spinning threads made a step slower than a single one.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if config.name == "tiny":
         return tiny(seed)
